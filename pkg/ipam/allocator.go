@@ -1,0 +1,394 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	v3 "github.com/margay-net/margay/pkg/api/v3"
+	"github.com/margay-net/margay/pkg/model"
+)
+
+// Allocator gives addresses to the endpoints of one node. Its methods may be called from several goroutines.
+type Allocator struct {
+	node    string
+	ds      Datastore
+	cluster Cluster
+	log     *slog.Logger
+	now     func() time.Time
+
+	kick   chan struct{} // something to settle
+	urgent chan struct{} // … and somebody may soon wait for it
+
+	settling sync.Mutex // one settle, claim or give-back at a time
+
+	mu      sync.Mutex
+	journal *journal
+	live    map[string]*Assignment    // by Key; a released one stays until the datastore knows
+	inUse   map[netip.Addr]string     // address → Key of who has it, or the device that routes to it
+	blocks  map[netip.Prefix]*block   // owned
+	closing map[netip.Prefix]struct{} // being given back
+	suspect map[string]suspicion      // what the audit saw once
+	synced  bool
+	stats   struct{ conflicts int }
+}
+
+// block is a block that this node owns.
+type block struct {
+	cidr  netip.Prefix
+	obj   *v3.IPAMBlock // as last read or written; never changed in place
+	ready []int         // ordinals of the kept head that nobody uses, in FIFO order
+	idle  time.Time     // since when the block is empty; zero when it is not
+}
+
+// Options of New.
+type Options struct {
+	Node    string // name of the node
+	Dir     string // folder of the journal, on tmpfs
+	Boot    string // identifies the running boot of the node
+	Store   Datastore
+	Cluster Cluster
+	Log     *slog.Logger
+	Now     func() time.Time // nil: time.Now
+}
+
+// New opens the journal. ErrLocked: another agent of this node runs. Nothing is assigned before Sync.
+func New(o Options) (*Allocator, error) {
+	j, live, damage, err := openJournal(o.Dir, o.Boot)
+	if err != nil {
+		return nil, err
+	}
+	if damage != nil {
+		o.Log.Error("journal was damaged; addresses in use are taken from the kernel's routes and the datastore", "err", damage)
+	}
+	a := &Allocator{
+		node: o.Node, ds: o.Store, cluster: o.Cluster, log: o.Log, now: o.Now,
+		kick: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+		journal: j, live: live, inUse: map[netip.Addr]string{},
+		blocks: map[netip.Prefix]*block{}, closing: map[netip.Prefix]struct{}{}, suspect: map[string]suspicion{},
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	for key, as := range live {
+		if !as.Active {
+			as.Released = true // its ADD died with the agent before the pod could use it
+		}
+		for _, addr := range as.Addrs {
+			a.inUse[addr] = key
+		}
+	}
+	return a, nil
+}
+
+// Close ends the use of the journal. What is not settled stays in it.
+func (a *Allocator) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.journal.close()
+}
+
+// Endpoints returns the endpoints that live, so that a restarted agent wants their routes.
+func (a *Allocator) Endpoints() []model.Endpoint {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []model.Endpoint
+	for _, as := range a.live {
+		if as.Active && !as.Released {
+			out = append(out, as.Endpoint)
+		}
+	}
+	return out
+}
+
+// Lookup returns an endpoint that lives.
+func (a *Allocator) Lookup(key string) (model.Endpoint, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	as, ok := a.live[key]
+	if !ok || as.Released {
+		return model.Endpoint{}, false
+	}
+	return as.Endpoint, true
+}
+
+// Assign gives r's endpoint an address of each family that has a pool. It makes no API request while the node's own
+// heads have room, else it settles and claims within ctx. The caller must Activate or Release the endpoint.
+func (a *Allocator) Assign(ctx context.Context, r Request) (model.Endpoint, error) {
+	const attempts = 4
+	for try := 1; ; try++ {
+		ep, family6, err := a.assignReady(r)
+		switch {
+		case err == nil:
+			return ep, nil
+		case errors.Is(err, errReleasing):
+			err = a.Settle(ctx)
+		case errors.Is(err, ErrFull):
+			err = a.refill(ctx, family6)
+		default:
+			return model.Endpoint{}, err
+		}
+		if err != nil {
+			return model.Endpoint{}, err
+		}
+		if try == attempts {
+			return model.Endpoint{}, fmt.Errorf("%w: others took what was claimed, %d times", ErrFull, try)
+		}
+	}
+}
+
+// errReleasing: an endpoint of the same name has been released, and the datastore does not know yet.
+var errReleasing = errors.New("release under way")
+
+// assignReady is Assign from memory. With ErrFull it tells which family lacks an address.
+func (a *Allocator) assignReady(r Request) (ep model.Endpoint, family6 bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.synced {
+		return ep, false, ErrNotReady
+	}
+	key := r.Key()
+	if as := a.live[key]; as != nil {
+		switch {
+		case as.Released:
+			return ep, false, errReleasing
+		case as.Active:
+			return ep, false, ErrExists
+		default:
+			return ep, false, ErrBusy
+		}
+	}
+	pools := a.cluster.Pools()
+	as := &Assignment{Endpoint: r.Endpoint, Handle: handleID(r.Network, r.ContainerID), Since: a.now(), unseen: true}
+	as.Addrs = nil
+	var undo []func()
+	fail := func() {
+		for _, u := range slices.Backward(undo) {
+			u()
+		}
+	}
+	for _, family6 := range []bool{false, true} {
+		if !hasPool(pools, family6) {
+			continue
+		}
+		b := a.withRoom(pools, family6)
+		if b == nil {
+			fail()
+			return ep, family6, ErrFull
+		}
+		was := b.ready
+		undo = append(undo, func() { b.ready = was })
+		as.Addrs = append(as.Addrs, addrAt(b.cidr, b.ready[0]))
+		b.ready = b.ready[1:]
+	}
+	if len(as.Addrs) == 0 {
+		return ep, false, ErrNoPool
+	}
+	if err := a.journal.append(entry{Op: opAssign, Assign: as}); err != nil {
+		fail()
+		return ep, false, err
+	}
+	a.live[key] = as
+	for _, addr := range as.Addrs {
+		a.inUse[addr] = key
+	}
+	a.wake()
+	return as.Endpoint, false, nil
+}
+
+// handleID is the handle of a container's addresses (Calico's form).
+func handleID(network, container string) string { return network + "." + container }
+
+func hasPool(pools []Pool, family6 bool) bool {
+	return slices.ContainsFunc(pools, func(p Pool) bool { return usable(p, family6) })
+}
+
+// usable says whether pods get addresses of p without asking for it.
+func usable(p Pool, family6 bool) bool {
+	return p.CIDR.Addr().Is6() == family6 && p.Workload && !p.Disabled && !p.Manual
+}
+
+// withRoom returns an own block with a ready ordinal, of the first pool in order that has one.
+func (a *Allocator) withRoom(pools []Pool, family6 bool) *block {
+	for _, p := range pools {
+		if !usable(p, family6) {
+			continue
+		}
+		var best *block
+		for cidr, b := range a.blocks {
+			if len(b.ready) > 0 && p.CIDR.Contains(cidr.Addr()) && (best == nil || cidr.Addr().Less(best.cidr.Addr())) {
+				best = b
+			}
+		}
+		if best != nil {
+			return best
+		}
+	}
+	return nil
+}
+
+// Activate says that the endpoint's routes stand: from now on it survives a restart of the agent.
+func (a *Allocator) Activate(key string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	as := a.live[key]
+	if as == nil || as.Released {
+		return ErrUnknown
+	}
+	if err := a.journal.append(entry{Op: opActive, Key: key}); err != nil {
+		return err
+	}
+	as.Active = true
+	return nil
+}
+
+// Release takes the endpoint's addresses back; the datastore learns of it soon after. It always succeeds: an unknown
+// endpoint has no address, and what a full disk keeps out of the journal is found again by the audit.
+func (a *Allocator) Release(key string) Released {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	as := a.live[key]
+	if as == nil || as.Released {
+		return Released{}
+	}
+	if err := a.journal.append(entry{Op: opRelease, Key: key}); err != nil {
+		a.log.Error("release is not in the journal; after a crash the audit has to find it", "endpoint", key, "err", err)
+	}
+	as.Released = true
+	a.wake()
+	return Released{Endpoint: as.Endpoint, Found: true}
+}
+
+// wake makes the settle loop run, soon when little is ready.
+func (a *Allocator) wake() {
+	ready := 0
+	for _, b := range a.blocks {
+		ready += len(b.ready)
+	}
+	c := a.kick
+	if ready < lowWater {
+		c = a.urgent
+	}
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Observe takes a block as a watch reports it; gone means that it was deleted.
+func (a *Allocator) Observe(obj *v3.IPAMBlock, gone bool) {
+	cidr, err := netip.ParsePrefix(obj.Spec.CIDR)
+	if err != nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b := a.blocks[cidr]
+	if gone || obj.Spec.Deleted || Owner(obj) != a.node {
+		// A late event of an earlier life of the block must not take away the present one.
+		if b != nil && (obj.UID != b.obj.UID || obj.Spec.SequenceNumber < b.obj.Spec.SequenceNumber) {
+			return
+		}
+		if b != nil {
+			a.log.Warn("own block was taken away", "block", cidr.String(), "owner", Owner(obj))
+			delete(a.blocks, cidr)
+		}
+		return
+	}
+	if _, ok := a.closing[cidr]; ok || !a.synced {
+		return
+	}
+	if b == nil || obj.UID != b.obj.UID || obj.Spec.SequenceNumber > b.obj.Spec.SequenceNumber {
+		a.install(cidr, obj)
+	}
+}
+
+// install makes obj the last known state of an own block. The caller holds mu.
+func (a *Allocator) install(cidr netip.Prefix, obj *v3.IPAMBlock) {
+	if err := Check(obj); err != nil {
+		a.log.Error("own block is damaged; it gives no more addresses until it is repaired", "block", cidr.String(), "err", err)
+		delete(a.blocks, cidr)
+		return
+	}
+	b := a.blocks[cidr]
+	if b == nil {
+		b = &block{cidr: cidr}
+		a.blocks[cidr] = b
+	}
+	b.obj = obj
+	if !empty(obj) {
+		b.idle = time.Time{}
+	}
+	head := obj.Spec.Unallocated
+	head = head[:min(len(head), Kept(len(obj.Spec.Allocations)))]
+	b.ready = nil
+	for _, o := range head {
+		if _, used := a.inUse[addrAt(cidr, o)]; !used {
+			b.ready = append(b.ready, o)
+		}
+	}
+	a.compare(b)
+}
+
+// compare marks which assignments the block already has, and which it has no longer.
+func (a *Allocator) compare(b *block) {
+	for _, as := range a.live {
+		for _, addr := range as.Addrs {
+			if !b.cidr.Contains(addr) || as.Released {
+				continue
+			}
+			held := handleOf(b.obj, ordinalOf(b.cidr, addr)) == as.Handle
+			if as.settled && !held {
+				a.log.Warn("address of a living pod was released by somebody else; taking it again", "addr", addr.String(), "pod", as.Namespace+"/"+as.Pod)
+				as.settled = false
+				a.wake()
+			}
+		}
+	}
+}
+
+// Stats returns counts for metrics and logs.
+func (a *Allocator) Stats() Stats {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := Stats{Blocks: len(a.blocks), Conflicts: a.stats.conflicts}
+	for _, as := range a.live {
+		if !as.Released {
+			s.Endpoints++
+		}
+		if as.Released || !as.settled {
+			s.Unsettled++
+			if s.Oldest.IsZero() || as.Since.Before(s.Oldest) {
+				s.Oldest = as.Since
+			}
+		}
+	}
+	for _, b := range a.blocks {
+		s.Free += len(b.obj.Spec.Unallocated)
+		s.Ready += len(b.ready)
+	}
+	return s
+}
+
+// poolNames lists the pools that pods of a family could get an address from.
+func poolNames(pools []Pool, family6 bool) string {
+	var names []string
+	for _, p := range pools {
+		if usable(p, family6) {
+			names = append(names, p.Name+" ("+p.CIDR.String()+")")
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// ownBlocks returns the owned blocks in address order. The caller holds mu.
+func (a *Allocator) ownBlocks() []*block {
+	return slices.SortedFunc(maps.Values(a.blocks), func(x, y *block) int { return x.cidr.Addr().Compare(y.cidr.Addr()) })
+}

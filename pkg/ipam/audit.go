@@ -1,0 +1,213 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	v3 "github.com/margay-net/margay/pkg/api/v3"
+	"github.com/margay-net/margay/pkg/model"
+)
+
+// suspicion is a first look at an allocation that nobody seems to use.
+type suspicion struct {
+	since time.Time
+	seq   uint64 // the allocation's sequence number: a later allocation is another one
+}
+
+// Audit looks for addresses that leaked and blocks that are empty, and gives them back at the second look, a grace
+// period after the first. hasLink says whether this node has an interface of that name. Call it once a minute.
+func (a *Allocator) Audit(ctx context.Context, hasLink func(name string) bool) error {
+	a.settling.Lock()
+	defer a.settling.Unlock()
+	a.dropRoutes(hasLink)
+	leaked := a.leaked(hasLink)
+	var errs []error
+	for handle, addrs := range leaked {
+		a.log.Warn("released addresses whose pod is gone", "handle", handle, "addrs", fmt.Sprint(addrs))
+		if err := a.releaseLeaked(ctx, handle, addrs); err != nil {
+			errs = append(errs, fmt.Errorf("release leaked addresses of handle %s: %w", handle, err))
+		}
+	}
+	for _, cidr := range a.idleBlocks() {
+		if err := a.giveBack(ctx, cidr); err != nil {
+			errs = append(errs, fmt.Errorf("give back block %s: %w", cidr, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// dropRoutes ends the use of addresses that only a route named, when its interface is gone.
+func (a *Allocator) dropRoutes(hasLink func(string) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for addr, user := range a.inUse {
+		if strings.HasPrefix(user, "cali") && !strings.Contains(user, "/") && !hasLink(user) {
+			delete(a.inUse, addr)
+		}
+	}
+}
+
+// leaked returns what this node's pods hold in its blocks though neither journal nor kernel know of them, by handle.
+// An allocation whose interface lives is adopted: the journal was lost.
+func (a *Allocator) leaked(hasLink func(string) bool) map[string][]netip.Addr {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known := map[string]bool{}
+	for _, as := range a.live {
+		known[as.Handle] = true
+	}
+	seen, out := map[string]suspicion{}, map[string][]netip.Addr{}
+	for _, b := range a.blocks {
+		for o := range b.obj.Spec.Allocations {
+			at := attr(b.obj, o)
+			if at == nil || at.HandleID == nil || at.Secondary[AttrPod] == "" || at.Secondary[AttrNode] != a.node || known[*at.HandleID] {
+				continue
+			}
+			addr := addrAt(b.cidr, o)
+			if hasLink(model.HostVeth(at.Secondary[AttrNamespace], at.Secondary[AttrPod])) {
+				a.adopt(*at.HandleID, at.Secondary, addr)
+				continue
+			}
+			key := addr.String() + " " + *at.HandleID
+			s, again := a.suspect[key]
+			seq := b.obj.Spec.SequenceNumberForAllocation[strconv.Itoa(o)]
+			if !again || s.seq != seq {
+				s = suspicion{since: a.now(), seq: seq}
+			}
+			seen[key] = s
+			if again && a.now().Sub(s.since) >= grace {
+				out[*at.HandleID] = append(out[*at.HandleID], addr)
+			}
+		}
+	}
+	a.suspect = seen
+	return out
+}
+
+// adopt makes an assignment of what the datastore and the kernel say of a living pod. The caller holds mu.
+func (a *Allocator) adopt(handle string, secondary map[string]string, addr netip.Addr) {
+	network, container, ok := strings.Cut(handle, ".")
+	if !ok {
+		return
+	}
+	ep := model.Endpoint{Network: network, ContainerID: container, IfName: "eth0", Namespace: secondary[AttrNamespace], Pod: secondary[AttrPod]}
+	ep.HostVeth = model.HostVeth(ep.Namespace, ep.Pod)
+	as := a.live[ep.Key()]
+	if as == nil {
+		as = &Assignment{Endpoint: ep, Handle: handle, Since: a.now(), Active: true, settled: true}
+		a.live[ep.Key()] = as
+	}
+	as.Addrs = append(as.Addrs, addr)
+	a.inUse[addr] = ep.Key()
+	if err := a.journal.append(entry{Op: opAssign, Assign: as}); err != nil {
+		a.log.Error("adopted pod is not in the journal; it is adopted again after a restart", "endpoint", ep.Key(), "err", err)
+	}
+	a.log.Info("adopted a living pod's address", "addr", addr.String(), "pod", ep.Namespace+"/"+ep.Pod)
+}
+
+// releaseLeaked gives back all addresses of a handle, which is dropped with them.
+func (a *Allocator) releaseLeaked(ctx context.Context, handle string, addrs []netip.Addr) error {
+	cooldown := a.cluster.Config().Cooldown
+	for _, addr := range addrs {
+		a.mu.Lock()
+		cidr, ok := a.blockOf(addr)
+		a.mu.Unlock()
+		if !ok {
+			continue
+		}
+		err := a.writeBlock(ctx, cidr, func(b *v3.IPAMBlock) error {
+			retire(b, ordinalOf(cidr, addr), handle, false, cooldown, a.now())
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return a.dropHandle(ctx, handle)
+}
+
+// idleBlocks returns the blocks to give back now: empty for a grace period, not the family's last, and not needed for
+// the room that is kept ahead.
+func (a *Allocator) idleBlocks() (out []netip.Prefix) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	count, free := map[bool]int{}, map[bool]int{}
+	for cidr, b := range a.blocks {
+		count[cidr.Addr().Is6()]++
+		free[cidr.Addr().Is6()] += len(b.obj.Spec.Unallocated)
+	}
+	for _, b := range a.ownBlocks() {
+		family6, size := b.cidr.Addr().Is6(), len(b.obj.Spec.Allocations)
+		switch {
+		case !empty(b.obj) || a.anyInUse(b.cidr):
+			b.idle = time.Time{}
+		case b.idle.IsZero():
+			b.idle = a.now()
+		case a.now().Sub(b.idle) >= grace && count[family6] > 1 && free[family6]-size >= lowWater:
+			count[family6]--
+			free[family6] -= size
+			out = append(out, b.cidr)
+		}
+	}
+	return out
+}
+
+func (a *Allocator) anyInUse(cidr netip.Prefix) bool {
+	for addr := range a.inUse {
+		if cidr.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// giveBack deletes an empty block and this node's claim on it. Nothing is handed out of it from the first step on; when
+// somebody has taken an address of it meanwhile the delete fails and the block stays.
+func (a *Allocator) giveBack(ctx context.Context, cidr netip.Prefix) error {
+	a.mu.Lock()
+	b := a.blocks[cidr]
+	if b == nil || a.anyInUse(cidr) {
+		a.mu.Unlock()
+		return nil
+	}
+	a.closing[cidr] = struct{}{}
+	delete(a.blocks, cidr)
+	a.mu.Unlock()
+	aff, err := a.ds.GetAffinity(ctx, affinityName(a.node, cidr))
+	if err == nil && aff.Spec.State != v3.AffinityPendingDeletion {
+		aff = aff.DeepCopy()
+		aff.Spec.State = v3.AffinityPendingDeletion
+		aff, err = a.ds.UpdateAffinity(ctx, aff)
+	}
+	if err == nil || apierrors.IsNotFound(err) {
+		if err = a.ds.DeleteBlock(ctx, b.obj); apierrors.IsNotFound(err) {
+			err = nil
+		}
+	}
+	if err == nil && aff != nil && aff.Name != "" {
+		if err = a.ds.DeleteAffinity(ctx, aff); apierrors.IsNotFound(err) {
+			err = nil
+		}
+	}
+	if err == nil {
+		a.mu.Lock()
+		delete(a.closing, cidr)
+		a.mu.Unlock()
+		a.log.Info("gave back an empty block", "block", cidr.String())
+		return nil
+	}
+	if _, cerr := a.claimBlock(ctx, cidr); cerr != nil {
+		return errors.Join(err, cerr)
+	}
+	if apierrors.IsConflict(err) {
+		return nil // somebody took an address of it
+	}
+	return err
+}

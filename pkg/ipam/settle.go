@@ -1,0 +1,453 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v3 "github.com/margay-net/margay/pkg/api/v3"
+)
+
+const (
+	lowWater     = 8                      // fewer ready addresses than this: settle at once, claim ahead
+	settleDelay  = 300 * time.Millisecond // how long changes gather before they are written
+	maxBackoff   = 15 * time.Second
+	writeTries   = 8
+	handleWrites = 4 // at once
+)
+
+// Run settles what gathers, until ctx ends. A failure is logged once and tried again.
+func (a *Allocator) Run(ctx context.Context) error {
+	backoff, failed := time.Duration(0), false
+	var cooled <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.urgent:
+		case <-cooled:
+		case <-a.kick:
+			a.pause(ctx, settleDelay)
+		}
+		err := a.Settle(ctx)
+		if err == nil {
+			err = a.claimAhead(ctx)
+		}
+		cooled = a.nextCooled()
+		switch {
+		case err == nil && failed:
+			a.log.Info("datastore knows all assignments again")
+			backoff, failed = 0, false
+		case err != nil && ctx.Err() == nil:
+			if !failed {
+				a.log.Error("settle assignments with the datastore failed; pods go on, it is tried again", "err", err)
+			}
+			failed = true
+			backoff = min(max(2*backoff, time.Second), maxBackoff)
+			a.pause(ctx, backoff)
+			a.mu.Lock()
+			a.wake()
+			a.mu.Unlock()
+		}
+	}
+}
+
+// pause waits, less long when somebody waits for a settled state.
+func (a *Allocator) pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	case <-a.urgent:
+	}
+}
+
+// nextCooled returns a channel that fires when the next released address may be used again; nil when none waits.
+func (a *Allocator) nextCooled() <-chan time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	cooldown, now := a.cluster.Config().Cooldown, a.now()
+	var next time.Time
+	for _, b := range a.blocks {
+		if t := reap(b.obj.DeepCopy(), cooldown, now); !t.IsZero() && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	if next.IsZero() {
+		return nil
+	}
+	return time.After(max(next.Sub(now), 0) + time.Second)
+}
+
+// batch is what one settle writes.
+type batch struct {
+	take []*Assignment
+	give []released
+	cidr map[netip.Prefix]struct{} // blocks with anything to write
+}
+
+// released is an assignment to give back. unseen: the datastore has never heard of it.
+type released struct {
+	*Assignment
+	unseen bool
+}
+
+// Settle writes all that the datastore does not know yet. One failing block or handle does not stop the others.
+func (a *Allocator) Settle(ctx context.Context) error {
+	a.settling.Lock()
+	defer a.settling.Unlock()
+	return a.settle(ctx)
+}
+
+func (a *Allocator) settle(ctx context.Context) error {
+	work := a.gather()
+	errs := a.makeHandles(ctx, work.take)
+	for cidr := range work.cidr {
+		if err := a.settleBlock(ctx, cidr, work); err != nil {
+			errs = append(errs, fmt.Errorf("settle block %s: %w", cidr, err))
+		}
+	}
+	errs = append(errs, a.finish(ctx, work)...)
+	return errors.Join(errs...)
+}
+
+// gather collects what is to be written.
+func (a *Allocator) gather() batch {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	work := batch{cidr: map[netip.Prefix]struct{}{}}
+	for _, as := range a.live {
+		switch {
+		case as.Released:
+			work.give = append(work.give, released{as, as.unseen})
+		case !as.settled:
+			as.unseen = false
+			work.take = append(work.take, as)
+		default:
+			continue
+		}
+		for _, addr := range as.Addrs {
+			if cidr, ok := a.blockOf(addr); ok {
+				work.cidr[cidr] = struct{}{}
+			}
+		}
+	}
+	cooldown, now := a.cluster.Config().Cooldown, a.now()
+	for cidr, b := range a.blocks {
+		if cooledAny(b.obj, cooldown, now) {
+			work.cidr[cidr] = struct{}{}
+		}
+	}
+	return work
+}
+
+// cooledAny says whether a released address of b may be used again.
+func cooledAny(b *v3.IPAMBlock, cooldown time.Duration, now time.Time) bool {
+	for i := range b.Spec.Attributes {
+		if at := b.Spec.Attributes[i].ReleasedAt; at != nil && !at.Add(cooldown).After(now) {
+			return true
+		}
+	}
+	return false
+}
+
+// blockOf returns the block that an address belongs to: an own one, or the one that its pool's block size makes.
+func (a *Allocator) blockOf(addr netip.Addr) (netip.Prefix, bool) {
+	for cidr := range a.blocks {
+		if cidr.Contains(addr) {
+			return cidr, true
+		}
+	}
+	for _, p := range a.cluster.Pools() {
+		if p.CIDR.Contains(addr) {
+			return netip.PrefixFrom(addr, p.BlockBits).Masked(), true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// settleBlock writes one block's part of work.
+func (a *Allocator) settleBlock(ctx context.Context, cidr netip.Prefix, work batch) error {
+	cooldown := a.cluster.Config().Cooldown
+	var taken []netip.Addr
+	err := a.writeBlock(ctx, cidr, func(b *v3.IPAMBlock) error {
+		taken = taken[:0]
+		reap(b, cooldown, a.now())
+		for _, as := range work.give {
+			for _, addr := range within(cidr, as.Addrs) {
+				retire(b, ordinalOf(cidr, addr), as.Handle, as.unseen, cooldown, a.now())
+			}
+		}
+		for _, as := range work.take {
+			for _, addr := range within(cidr, as.Addrs) {
+				if take(b, ordinalOf(cidr, addr), as.Handle, as.secondary(a.node)) != nil {
+					taken = append(taken, addr)
+				}
+			}
+		}
+		return nil
+	})
+	for _, addr := range taken {
+		a.conflict(addr)
+	}
+	if apierrors.IsNotFound(err) && len(within(cidr, addrsOf(work.take))) == 0 {
+		return nil // nothing to give back to
+	}
+	return err
+}
+
+func addrsOf(list []*Assignment) (out []netip.Addr) {
+	for _, as := range list {
+		out = append(out, as.Addrs...)
+	}
+	return out
+}
+
+func within(cidr netip.Prefix, addrs []netip.Addr) (out []netip.Addr) {
+	for _, addr := range addrs {
+		if cidr.Contains(addr) {
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
+// conflict reports an address that the datastore gives to somebody else. It can only come about when another writer
+// breaks the rule of the head (see Kept); the pod keeps the address, and the operator must decide.
+func (a *Allocator) conflict(addr netip.Addr) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stats.conflicts++
+	a.log.Error("address of a pod of this node is allocated to another handle; delete one of the two pods", "addr", addr.String(), "endpoint", a.inUse[addr])
+}
+
+// writeBlock changes a block by compare-and-swap. When change leaves it as it was nothing is written.
+func (a *Allocator) writeBlock(ctx context.Context, cidr netip.Prefix, change func(*v3.IPAMBlock) error) error {
+	a.mu.Lock()
+	var obj *v3.IPAMBlock
+	if b := a.blocks[cidr]; b != nil {
+		obj = b.obj
+	}
+	a.mu.Unlock()
+	for try := 0; ; try++ {
+		if obj == nil {
+			var err error
+			if obj, err = a.ds.GetBlock(ctx, BlockName(cidr)); err != nil {
+				return err
+			}
+			if err := Check(obj); err != nil {
+				return err
+			}
+		}
+		b := obj.DeepCopy()
+		b.Spec.SequenceNumber++
+		if err := change(b); err != nil {
+			return err
+		}
+		if same(obj, b) {
+			a.keep(cidr, obj)
+			return nil
+		}
+		b, err := a.ds.UpdateBlock(ctx, b)
+		if err == nil {
+			a.keep(cidr, b)
+			return nil
+		}
+		if !apierrors.IsConflict(err) || try == writeTries {
+			return err
+		}
+		obj = nil
+	}
+}
+
+// keep installs a block as read or written, if it is ours.
+func (a *Allocator) keep(cidr netip.Prefix, obj *v3.IPAMBlock) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, closing := a.closing[cidr]
+	if Owner(obj) == a.node && !closing {
+		a.install(cidr, obj)
+	}
+}
+
+// same compares what IPAM changes in a block.
+func same(x, y *v3.IPAMBlock) bool {
+	if len(x.Spec.Attributes) != len(y.Spec.Attributes) || len(x.Spec.Unallocated) != len(y.Spec.Unallocated) {
+		return false
+	}
+	for i := range x.Spec.Unallocated {
+		if x.Spec.Unallocated[i] != y.Spec.Unallocated[i] {
+			return false
+		}
+	}
+	for o := range x.Spec.Allocations {
+		p, q := attr(x, o), attr(y, o)
+		if (p == nil) != (q == nil) {
+			return false
+		}
+		if p != nil && (handleOf(x, o) != handleOf(y, o) || !p.ReleasedAt.Equal(q.ReleasedAt) || !maps.Equal(p.Secondary, q.Secondary)) {
+			return false
+		}
+	}
+	return true
+}
+
+// makeHandles sees to the handles of assignments that are about to be written to their blocks.
+func (a *Allocator) makeHandles(ctx context.Context, list []*Assignment) (errs []error) {
+	results := make([]error, len(list))
+	var g errgroup.Group
+	g.SetLimit(handleWrites)
+	for i, as := range list {
+		g.Go(func() error {
+			results[i] = a.makeHandle(ctx, as.Handle, a.counts(as.Addrs))
+			return nil
+		})
+	}
+	_ = g.Wait() // the functions return no errors
+	for i, err := range results {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("make handle %s: %w", list[i].Handle, err))
+		}
+	}
+	return errs
+}
+
+// counts says how many of the addresses are in which block.
+func (a *Allocator) counts(addrs []netip.Addr) map[string]int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := map[string]int{}
+	for _, addr := range addrs {
+		if cidr, ok := a.blockOf(addr); ok {
+			n[cidr.String()]++
+		}
+	}
+	return n
+}
+
+// makeHandle makes the handle hold just these counts.
+func (a *Allocator) makeHandle(ctx context.Context, id string, counts map[string]int) error {
+	h := &v3.IPAMHandle{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v3.GroupVersion.String(), Kind: "IPAMHandle"},
+		ObjectMeta: metav1.ObjectMeta{Name: strings.ToLower(id)},
+		Spec:       v3.IPAMHandleSpec{HandleID: id, Block: counts},
+	}
+	_, err := a.ds.CreateHandle(ctx, h)
+	for try := 0; apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err); try++ {
+		if try == writeTries {
+			return err
+		}
+		var old *v3.IPAMHandle
+		if old, err = a.ds.GetHandle(ctx, h.Name); err != nil {
+			return err
+		}
+		if maps.Equal(old.Spec.Block, counts) && !old.Spec.Deleted {
+			return nil
+		}
+		old = old.DeepCopy()
+		old.Spec.Block, old.Spec.Deleted = counts, false
+		_, err = a.ds.UpdateHandle(ctx, old)
+	}
+	return err
+}
+
+// dropHandle deletes a handle whose addresses are all given back.
+func (a *Allocator) dropHandle(ctx context.Context, id string) error {
+	name := strings.ToLower(id)
+	for try := 0; ; try++ {
+		h, err := a.ds.GetHandle(ctx, name)
+		if err == nil {
+			err = a.ds.DeleteHandle(ctx, h)
+		}
+		if err == nil || apierrors.IsNotFound(err) {
+			return nil
+		}
+		if !apierrors.IsConflict(err) || try == writeTries {
+			return err
+		}
+	}
+}
+
+// finish closes what the blocks now say: assignments that they hold are settled, those that they no longer hold lose
+// their handle and are forgotten.
+func (a *Allocator) finish(ctx context.Context, work batch) (errs []error) {
+	for _, as := range work.take {
+		held, _, err := a.holds(ctx, as)
+		if err != nil {
+			continue // its block's error is reported already
+		}
+		a.mu.Lock()
+		as.settled = held
+		a.mu.Unlock()
+	}
+	for _, as := range work.give {
+		if _, some, err := a.holds(ctx, as.Assignment); err != nil || some {
+			continue
+		}
+		if !as.unseen {
+			if err := a.dropHandle(ctx, as.Handle); err != nil {
+				errs = append(errs, fmt.Errorf("delete handle %s: %w", as.Handle, err))
+				continue
+			}
+		}
+		a.forget(as.Assignment)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.journal.compact(a.live); err != nil {
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+// holds says whether the last known blocks give all of an assignment's addresses to it, and whether they give some.
+func (a *Allocator) holds(ctx context.Context, as *Assignment) (all, some bool, err error) {
+	all = true
+	for _, addr := range as.Addrs {
+		a.mu.Lock()
+		cidr, ok := a.blockOf(addr)
+		var obj *v3.IPAMBlock
+		if b := a.blocks[cidr]; b != nil {
+			obj = b.obj
+		}
+		a.mu.Unlock()
+		if ok && obj == nil {
+			if obj, err = a.ds.GetBlock(ctx, BlockName(cidr)); err != nil && !apierrors.IsNotFound(err) {
+				return false, false, err
+			} else if err != nil {
+				obj = nil
+			}
+		}
+		held := obj != nil && Check(obj) == nil && handleOf(obj, ordinalOf(cidr, addr)) == as.Handle
+		all, some = all && held, some || held
+	}
+	return all, some, nil
+}
+
+// forget drops an assignment that the datastore no longer has.
+func (a *Allocator) forget(as *Assignment) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := as.Key()
+	if err := a.journal.append(entry{Op: opDone, Key: key}); err != nil {
+		a.log.Error("journal cannot forget a released endpoint; it is released once more after a restart", "endpoint", key, "err", err)
+	}
+	delete(a.live, key)
+	for _, addr := range as.Addrs {
+		if a.inUse[addr] == key {
+			delete(a.inUse, addr)
+		}
+		if cidr, ok := a.blockOf(addr); ok && a.blocks[cidr] != nil {
+			a.install(cidr, a.blocks[cidr].obj)
+		}
+	}
+}

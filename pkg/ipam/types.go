@@ -1,0 +1,71 @@
+package ipam
+
+import (
+	"errors"
+	"time"
+
+	"github.com/margay-net/margay/pkg/model"
+)
+
+// Pool is a pool that this node may take addresses from.
+type Pool = model.Pool
+
+// Config is the cluster's IPAM configuration.
+type Config = model.IPAMConfig
+
+// Request asks for the addresses of one endpoint, one of each family that has a pool.
+type Request struct {
+	UID string // the pod's UID, may be empty
+	model.Endpoint
+}
+
+// Assignment is an endpoint with its addresses, as the journal keeps it.
+type Assignment struct {
+	model.Endpoint
+	Handle   string    `json:"handle"`
+	Since    time.Time `json:"since"`
+	Active   bool      `json:"active,omitempty"`   // the endpoint's routes stand
+	Released bool      `json:"released,omitempty"` // the pod is gone
+	settled  bool      // the datastore has it
+	unseen   bool      // the datastore has never heard of it
+}
+
+// secondary returns the attributes that say whose the addresses are.
+func (a *Assignment) secondary(node string) map[string]string {
+	return map[string]string{
+		AttrPod: a.Pod, AttrNamespace: a.Namespace, AttrNode: node,
+		AttrTimestamp: a.Since.UTC().Format(timestampFormat),
+	}
+}
+
+// timestampFormat is how Calico writes the time of an allocation.
+const timestampFormat = "2006-01-02 15:04:05.999999999 -0700 MST"
+
+// Errors of Assign. ErrExists: the endpoint has its addresses and lives. ErrBusy: another ADD of it is under way.
+// ErrNotReady: the datastore has not been read yet. ErrNoPool: no pool is enabled for pods. ErrFull: no free address.
+// ErrUnknown: there is no such endpoint.
+var (
+	ErrExists   = errors.New("endpoint exists already")
+	ErrBusy     = errors.New("another ADD of this endpoint is under way")
+	ErrNotReady = errors.New("the datastore has not been read yet")
+	ErrNoPool   = errors.New("no IP pool is enabled for pods")
+	ErrFull     = errors.New("no free address")
+	ErrUnknown  = errors.New("no such endpoint")
+)
+
+// Released is what Release did: the endpoint that ended, and whether there was one.
+type Released struct {
+	model.Endpoint
+	Found bool
+}
+
+// Stats counts what operators look at.
+type Stats struct {
+	Endpoints int       // pods' interfaces with addresses
+	Unsettled int       // endpoints and releases that the datastore does not know yet
+	Blocks    int       // blocks owned
+	Free      int       // free addresses of owned blocks
+	Ready     int       // of these, what can be handed out without an API request
+	Conflicts int       // addresses that the datastore gives to somebody else
+	Oldest    time.Time // since when the oldest unsettled one waits
+}

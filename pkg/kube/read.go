@@ -1,0 +1,130 @@
+package kube
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	v3 "github.com/margay-net/margay/pkg/api/v3"
+	"github.com/margay-net/margay/pkg/ipam"
+	"github.com/margay-net/margay/pkg/model"
+)
+
+// Annotations of a Node that tell other nodes how to reach its pods (Calico's names).
+const (
+	annAddr4      = "projectcalico.org/IPv4Address"
+	annAddr6      = "projectcalico.org/IPv6Address"
+	annVXLANAddr4 = "projectcalico.org/IPv4VXLANTunnelAddr"
+	annVXLANAddr6 = "projectcalico.org/IPv6VXLANTunnelAddr"
+	annVXLANMAC4  = "projectcalico.org/VXLANTunnelMACAddr"
+	annVXLANMAC6  = "projectcalico.org/VXLANTunnelMACAddrV6"
+)
+
+// readNode takes what counts of a Node. A malformed annotation counts as absent and is logged.
+func readNode(n *corev1.Node, log *slog.Logger) model.Node {
+	out := model.Node{Name: n.Name, UID: string(n.UID)}
+	prefix := func(key string) (p netip.Prefix) {
+		if v := n.Annotations[key]; v != "" {
+			var err error
+			if p, err = netip.ParsePrefix(v); err != nil {
+				log.Warn("node annotation is malformed and not used", "node", n.Name, "annotation", key, "value", v)
+			}
+		}
+		return p
+	}
+	addr := func(key string) (a netip.Addr) {
+		if v := n.Annotations[key]; v != "" {
+			var err error
+			if a, err = netip.ParseAddr(v); err != nil {
+				log.Warn("node annotation is malformed and not used", "node", n.Name, "annotation", key, "value", v)
+			}
+		}
+		return a
+	}
+	mac := func(key string, family6 bool) model.MAC {
+		v := n.Annotations[key]
+		if v == "" {
+			return model.TunnelMAC(n.Name, family6)
+		}
+		m, err := model.ParseMAC(v)
+		if err != nil {
+			log.Warn("node annotation is malformed and not used", "node", n.Name, "annotation", key, "value", v)
+			return model.TunnelMAC(n.Name, family6)
+		}
+		return m
+	}
+	out.Addr4, out.Addr6 = prefix(annAddr4), prefix(annAddr6)
+	out.VXLANAddr4, out.VXLANAddr6 = addr(annVXLANAddr4), addr(annVXLANAddr6)
+	out.VXLANMAC4, out.VXLANMAC6 = mac(annVXLANMAC4, false), mac(annVXLANMAC6, true)
+	return out
+}
+
+// readPool fills in a pool's defaults. The schema has refused most bad values; what it cannot see is an error that
+// names the field.
+func readPool(p *v3.IPPool) (model.Pool, error) {
+	cidr, err := netip.ParsePrefix(p.Spec.CIDR)
+	if err != nil {
+		return model.Pool{}, fmt.Errorf("spec.cidr %q is no CIDR", p.Spec.CIDR)
+	}
+	if cidr != cidr.Masked() {
+		return model.Pool{}, fmt.Errorf("spec.cidr %s has host bits set: write %s", cidr, cidr.Masked())
+	}
+	out := model.Pool{
+		Name: p.Name, CIDR: cidr, BlockBits: int(p.Spec.BlockSize), Created: p.CreationTimestamp.Time,
+		VXLAN: encap(p.Spec.VXLANMode), IPIP: encap(p.Spec.IPIPMode), NATOutgoing: p.Spec.NATOutgoing,
+		Disabled: p.Spec.Disabled || !p.DeletionTimestamp.IsZero(),
+		Manual:   p.Spec.AssignmentMode == v3.AssignManual,
+	}
+	if out.BlockBits == 0 {
+		out.BlockBits = 26
+		if cidr.Addr().Is6() {
+			out.BlockBits = 122
+		}
+	}
+	if out.BlockBits < cidr.Bits() || out.BlockBits > cidr.Addr().BitLen() || cidr.Addr().BitLen()-out.BlockBits > 16 {
+		return model.Pool{}, fmt.Errorf("spec.blockSize %d does not fit spec.cidr %s", out.BlockBits, cidr)
+	}
+	uses := p.Spec.AllowedUses
+	out.Workload = len(uses) == 0 || slices.Contains(uses, v3.UseWorkload)
+	out.Tunnel = len(uses) == 0 || slices.Contains(uses, v3.UseTunnel)
+	return out, nil
+}
+
+func encap(m v3.EncapMode) model.Encap {
+	if m == "" {
+		return model.EncapNever
+	}
+	return model.Encap(m)
+}
+
+func readConfig(c *v3.IPAMConfiguration) *model.IPAMConfig {
+	out := &model.IPAMConfig{
+		StrictAffinity:     c.Spec.StrictAffinity,
+		AutoAllocateBlocks: c.Spec.AutoAllocateBlocks,
+		MaxBlocksPerHost:   int(c.Spec.MaxBlocksPerHost),
+		Cooldown:           time.Duration(c.Spec.IPCooldownSeconds) * time.Second,
+	}
+	if out.MaxBlocksPerHost == 0 {
+		out.MaxBlocksPerHost = model.DefaultIPAMConfig.MaxBlocksPerHost
+	}
+	return out
+}
+
+func readParams(f *v3.FelixConfiguration) model.Parameters {
+	or0 := func(p *int) int {
+		if p == nil {
+			return 0
+		}
+		return *p
+	}
+	return model.Parameters{
+		VXLANMTU: or0(f.Spec.VXLANMTU), VXLANVNI: or0(f.Spec.VXLANVNI), VXLANPort: or0(f.Spec.VXLANPort),
+		LogLevel: f.Spec.LogSeverityScreen, Metrics: f.Spec.PrometheusMetricsEnabled, MetricsPort: or0(f.Spec.PrometheusMetricsPort),
+	}
+}
+
+func blockOwner(b *v3.IPAMBlock) string { return ipam.Owner(b) }

@@ -1,0 +1,131 @@
+// Package model holds the small values that the agent's parts pass to each other: nodes, pools, blocks, endpoints, and
+// the kernel objects that should exist. They are plain data: comparable where that is possible, without Kubernetes or
+// netlink types, without I/O.
+package model
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// MAC is an Ethernet address; the zero value means none.
+type MAC [6]byte
+
+// ParseMAC reads the colon form, such as 66:aa:bb:cc:dd:ee.
+func ParseMAC(s string) (MAC, error) {
+	var m MAC
+	b, err := hex.DecodeString(strings.ReplaceAll(s, ":", ""))
+	if err != nil || len(b) != len(m) || len(s) != 17 {
+		return MAC{}, fmt.Errorf("parse MAC %q: want six bytes in colon form", s)
+	}
+	copy(m[:], b)
+	return m, nil
+}
+
+func (m MAC) String() string {
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
+}
+
+// EndpointMAC is the fixed address of the host side of each pod's veth pair (Calico's value).
+var EndpointMAC = MAC{0xee, 0xee, 0xee, 0xee, 0xee, 0xee}
+
+// GatewayV4 is the pods' IPv4 gateway: link-local, answered by proxy ARP on the host side (Calico's value).
+var GatewayV4 = netip.AddrFrom4([4]byte{169, 254, 1, 1})
+
+// TunnelMAC is the fixed address of a node's VXLAN device: 0x66 and the first five bytes of sha1(node name), as in Calico,
+// so that the device keeps its address when it is made anew. family6 tells the IPv6 device's address apart.
+func TunnelMAC(node string, family6 bool) MAC {
+	if family6 {
+		node += "-v6"
+	}
+	sum := sha1.Sum([]byte(node))
+	m := MAC{0x66}
+	copy(m[1:], sum[:5])
+	return m
+}
+
+// HostVeth is the name of the host side of a pod's veth pair: "cali" and the first 11 hexadecimal digits of
+// sha1("<namespace>.<pod>"), as in Calico.
+func HostVeth(namespace, pod string) string {
+	sum := sha1.Sum([]byte(namespace + "." + pod))
+	return "cali" + hex.EncodeToString(sum[:])[:11]
+}
+
+// Node is what other nodes must know of a node.
+type Node struct {
+	Name string
+	UID  string
+	// Addr4 and Addr6 are the node's own addresses with the length of its subnet's prefix; not valid when it has none.
+	Addr4, Addr6 netip.Prefix
+	// VXLANAddr4 and VXLANAddr6 are the addresses of its VXLAN devices, VXLANMAC4 and VXLANMAC6 their Ethernet addresses.
+	VXLANAddr4, VXLANAddr6 netip.Addr
+	VXLANMAC4, VXLANMAC6   MAC
+}
+
+// Encap says when traffic between nodes is encapsulated.
+type Encap string
+
+// Values of Encap, as in an IPPool.
+const (
+	EncapNever       Encap = "Never"
+	EncapAlways      Encap = "Always"
+	EncapCrossSubnet Encap = "CrossSubnet"
+)
+
+// Pool is an IPPool with its defaults filled in.
+type Pool struct {
+	Name        string
+	CIDR        netip.Prefix
+	BlockBits   int // prefix length of its blocks
+	VXLAN       Encap
+	IPIP        Encap
+	NATOutgoing bool
+	Disabled    bool // gives out no new addresses
+	Manual      bool // gives addresses only to who asks for it by name
+	Workload    bool // pods may use it
+	Tunnel      bool // tunnel devices may use it
+	Created     time.Time
+}
+
+// Block is a block's CIDR and its owner, as routes need it.
+type Block struct {
+	CIDR netip.Prefix
+	Node string // "" when no host owns it
+}
+
+// Endpoint is a pod's interface on this node.
+type Endpoint struct {
+	Network     string       `json:"network"` // name in the CNI configuration
+	ContainerID string       `json:"containerID"`
+	IfName      string       `json:"ifName"`
+	Namespace   string       `json:"namespace"`
+	Pod         string       `json:"pod"`
+	HostVeth    string       `json:"hostVeth"`
+	Addrs       []netip.Addr `json:"addrs"`
+}
+
+// Key tells endpoints apart: a container has one endpoint per interface name.
+func (e Endpoint) Key() string { return e.ContainerID + "/" + e.IfName }
+
+// IPAMConfig is the cluster's IPAM configuration with its defaults filled in.
+type IPAMConfig struct {
+	StrictAffinity     bool
+	AutoAllocateBlocks bool
+	MaxBlocksPerHost   int
+	Cooldown           time.Duration
+}
+
+// DefaultIPAMConfig is what counts while the cluster has no IPAMConfiguration.
+var DefaultIPAMConfig = IPAMConfig{AutoAllocateBlocks: true, MaxBlocksPerHost: 20}
+
+// Parameters are the agent's, as FelixConfiguration resources have them; zero values mean not set.
+type Parameters struct {
+	VXLANMTU, VXLANVNI, VXLANPort int
+	LogLevel                      string
+	Metrics                       *bool
+	MetricsPort                   int
+}
