@@ -185,7 +185,7 @@ func (a *Allocator) assignReady(r Request) (ep model.Endpoint, family6 bool, err
 		}
 		was := b.ready
 		undo = append(undo, func() { b.ready = was })
-		as.Addrs = append(as.Addrs, addrAt(b.cidr, b.ready[0]))
+		as.Addrs = append(as.Addrs, AddrAt(b.cidr, b.ready[0]))
 		b.ready = b.ready[1:]
 	}
 	if len(as.Addrs) == 0 {
@@ -302,7 +302,7 @@ func (a *Allocator) Observe(obj *v3.IPAMBlock, gone bool) {
 		}
 		return
 	}
-	if _, ok := a.closing[cidr]; ok || !a.synced {
+	if _, ok := a.closing[cidr]; ok {
 		return
 	}
 	if b == nil || obj.UID != b.obj.UID || obj.Spec.SequenceNumber > b.obj.Spec.SequenceNumber {
@@ -330,7 +330,7 @@ func (a *Allocator) install(cidr netip.Prefix, obj *v3.IPAMBlock) {
 	head = head[:min(len(head), Kept(len(obj.Spec.Allocations)))]
 	b.ready = nil
 	for _, o := range head {
-		if _, used := a.inUse[addrAt(cidr, o)]; !used {
+		if _, used := a.inUse[AddrAt(cidr, o)]; !used {
 			b.ready = append(b.ready, o)
 		}
 	}

@@ -70,7 +70,7 @@ func (a *Allocator) leaked(hasLink func(string) bool) map[string][]netip.Addr {
 			if at == nil || at.HandleID == nil || at.Secondary[AttrPod] == "" || at.Secondary[AttrNode] != a.node || known[*at.HandleID] {
 				continue
 			}
-			addr := addrAt(b.cidr, o)
+			addr := AddrAt(b.cidr, o)
 			if hasLink(model.HostVeth(at.Secondary[AttrNamespace], at.Secondary[AttrPod])) {
 				a.adopt(*at.HandleID, at.Secondary, addr)
 				continue
@@ -101,7 +101,7 @@ func (a *Allocator) adopt(handle string, secondary map[string]string, addr netip
 	ep.HostVeth = model.HostVeth(ep.Namespace, ep.Pod)
 	as := a.live[ep.Key()]
 	if as == nil {
-		as = &Assignment{Endpoint: ep, Handle: handle, Since: a.now(), Active: true, settled: true}
+		as = &Assignment{Endpoint: ep, Handle: handle, Since: a.now(), Active: true}
 		a.live[ep.Key()] = as
 	}
 	as.Addrs = append(as.Addrs, addr)
@@ -112,8 +112,11 @@ func (a *Allocator) adopt(handle string, secondary map[string]string, addr netip
 	a.log.Info("adopted a living pod's address", "addr", addr.String(), "pod", ep.Namespace+"/"+ep.Pod)
 }
 
-// releaseLeaked gives back all addresses of a handle, which is dropped with them.
+// releaseLeaked gives back all addresses of a handle, which is dropped before them.
 func (a *Allocator) releaseLeaked(ctx context.Context, handle string, addrs []netip.Addr) error {
+	if err := a.dropHandle(ctx, handle); err != nil {
+		return err
+	}
 	cooldown := a.cluster.Config().Cooldown
 	for _, addr := range addrs {
 		a.mu.Lock()
@@ -130,7 +133,7 @@ func (a *Allocator) releaseLeaked(ctx context.Context, handle string, addrs []ne
 			return err
 		}
 	}
-	return a.dropHandle(ctx, handle)
+	return nil
 }
 
 // idleBlocks returns the blocks to give back now: empty for a grace period, not the family's last, and not needed for

@@ -80,8 +80,8 @@ func NewBlock(cidr netip.Prefix, node string, now time.Time) *v3.IPAMBlock {
 
 func blockSize(cidr netip.Prefix) int { return 1 << (cidr.Addr().BitLen() - cidr.Bits()) }
 
-// addrAt returns the address of an ordinal of cidr.
-func addrAt(cidr netip.Prefix, ordinal int) netip.Addr {
+// AddrAt returns the address of an ordinal of cidr.
+func AddrAt(cidr netip.Prefix, ordinal int) netip.Addr {
 	b := cidr.Masked().Addr().AsSlice()
 	n := new(big.Int).SetBytes(b)
 	n.Add(n, big.NewInt(int64(ordinal)))

@@ -221,9 +221,10 @@ func (a *Allocator) wantAffinity(ctx context.Context, cidr netip.Prefix) (*v3.Bl
 	return aff, nil
 }
 
-// Sync tells the allocator what the datastore holds: all blocks. It finishes claims that a crash cut short. routes are
-// the kernel's: addresses that lead to a pod's interface, with its name; they count as in use whatever else says.
-func (a *Allocator) Sync(ctx context.Context, blocks []*v3.IPAMBlock, routes map[netip.Addr]string) error {
+// Sync ends the start: every block has been told of by Observe. It finishes claims that a crash cut short; from then on
+// addresses are given out. routes are the kernel's: addresses that lead to a pod's interface, with its name; they count
+// as in use whatever else says.
+func (a *Allocator) Sync(ctx context.Context, routes map[netip.Addr]string) error {
 	affinities, err := a.ds.NodeAffinities(ctx, a.node)
 	if err != nil {
 		return fmt.Errorf("list block affinities: %w", err)
@@ -236,14 +237,8 @@ func (a *Allocator) Sync(ctx context.Context, blocks []*v3.IPAMBlock, routes map
 			a.inUse[addr] = dev
 		}
 	}
-	for _, b := range blocks {
-		cidr, err := netip.ParsePrefix(b.Spec.CIDR)
-		if err != nil || Owner(b) != a.node {
-			continue
-		}
-		if old := a.blocks[cidr]; old == nil || b.Spec.SequenceNumber > old.obj.Spec.SequenceNumber {
-			a.install(cidr, b)
-		}
+	for cidr, b := range a.blocks {
+		a.install(cidr, b.obj)
 	}
 	for _, as := range a.live {
 		as.settled = !as.Released
@@ -284,7 +279,7 @@ func (a *Allocator) TunnelAddr(ctx context.Context, handle, kind string, family6
 	for try := 0; ; try++ {
 		cidr, ordinal, found := a.findTunnel(handle, family6)
 		if found {
-			return addrAt(cidr, ordinal), nil
+			return AddrAt(cidr, ordinal), a.makeHandle(ctx, handle, map[string]int{cidr.String(): 1})
 		}
 		if !cidr.IsValid() {
 			if try == writeTries {
@@ -295,11 +290,11 @@ func (a *Allocator) TunnelAddr(ctx context.Context, handle, kind string, family6
 			}
 			continue
 		}
-		addr := addrAt(cidr, ordinal)
-		err := a.makeHandle(ctx, handle, map[string]int{cidr.String(): 1})
+		addr := AddrAt(cidr, ordinal)
+		secondary := map[string]string{AttrNode: a.node, AttrType: kind, AttrTimestamp: a.now().UTC().Format(timestampFormat)}
+		err := a.writeBlock(ctx, cidr, func(b *v3.IPAMBlock) error { return take(b, ordinal, handle, secondary) })
 		if err == nil {
-			secondary := map[string]string{AttrNode: a.node, AttrType: kind, AttrTimestamp: a.now().UTC().Format(timestampFormat)}
-			err = a.writeBlock(ctx, cidr, func(b *v3.IPAMBlock) error { return take(b, ordinal, handle, secondary) })
+			err = a.makeHandle(ctx, handle, map[string]int{cidr.String(): 1})
 		}
 		a.mu.Lock()
 		delete(a.inUse, addr)
@@ -331,7 +326,7 @@ func (a *Allocator) findTunnel(handle string, family6 bool) (cidr netip.Prefix, 
 			if p.Tunnel && !p.Disabled && p.CIDR.Addr().Is6() == family6 && p.CIDR.Contains(b.cidr.Addr()) && len(b.ready) > 0 {
 				o := b.ready[0]
 				b.ready = b.ready[1:]
-				a.inUse[addrAt(b.cidr, o)] = handle
+				a.inUse[AddrAt(b.cidr, o)] = handle
 				return b.cidr, o, false
 			}
 		}

@@ -15,7 +15,7 @@
 // agent survives and a reboot, which ends the pods too, does not) and returns: no API request. Activate says that the
 // pod's routes stand; an assignment that is not activated when its connection or the agent ends is taken back. Release
 // notes the end in the journal. The settle loop writes what has gathered, one update per block and one handle per
-// container, handles before blocks when taking, after blocks when giving back.
+// container; the handle after its block when taking, before it when giving back.
 //
 // When no own head has room, Assign settles at once (which moves the head on), claims a block, or says that the pools
 // are full, in that order.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -108,16 +110,27 @@ func (a *Allocator) Settle(ctx context.Context) error {
 	return a.settle(ctx)
 }
 
+// The block is the truth: a handle is made after its addresses are in their blocks and deleted before they leave them. So
+// whatever a crash cuts off and the journal forgets, an allocation is left, which the audit finds, never a handle alone.
 func (a *Allocator) settle(ctx context.Context) error {
 	work := a.gather()
-	errs := a.makeHandles(ctx, work.take)
+	errs := a.dropHandles(ctx, &work)
+	var failed []netip.Prefix
 	for cidr := range work.cidr {
 		if err := a.settleBlock(ctx, cidr, work); err != nil {
+			failed = append(failed, cidr)
 			errs = append(errs, fmt.Errorf("settle block %s: %w", cidr, err))
 		}
 	}
-	errs = append(errs, a.finish(ctx, work)...)
-	return errors.Join(errs...)
+	errs = append(errs, a.makeHandles(ctx, work.take)...)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range work.give {
+		if !slices.ContainsFunc(failed, func(c netip.Prefix) bool { return len(within(c, r.Addrs)) > 0 }) {
+			a.forget(r.Assignment)
+		}
+	}
+	return errors.Join(append(errs, a.journal.compact(a.live))...)
 }
 
 // gather collects what is to be written.
@@ -301,30 +314,67 @@ func same(x, y *v3.IPAMBlock) bool {
 	return true
 }
 
-// makeHandles sees to the handles of assignments that are about to be written to their blocks.
-func (a *Allocator) makeHandles(ctx context.Context, list []*Assignment) (errs []error) {
+// each calls f for all of list, a few at once, and returns the errors.
+func each[T any](list []T, f func(T) error) (errs []error) {
 	results := make([]error, len(list))
 	var g errgroup.Group
 	g.SetLimit(handleWrites)
-	for i, as := range list {
+	for i, v := range list {
 		g.Go(func() error {
-			results[i] = a.makeHandle(ctx, as.Handle, a.counts(as.Addrs))
+			results[i] = f(v)
 			return nil
 		})
 	}
 	_ = g.Wait() // the functions return no errors
-	for i, err := range results {
+	for _, err := range results {
 		if err != nil {
-			errs = append(errs, fmt.Errorf("make handle %s: %w", list[i].Handle, err))
+			errs = append(errs, err)
 		}
 	}
 	return errs
 }
 
-// counts says how many of the addresses are in which block.
+// makeHandles makes the handles of assignments that their blocks now hold: these are settled.
+func (a *Allocator) makeHandles(ctx context.Context, list []*Assignment) []error {
+	return each(list, func(as *Assignment) error {
+		a.mu.Lock()
+		all := a.holds(as)
+		counts := a.counts(as.Addrs)
+		a.mu.Unlock()
+		if !all {
+			return nil // its block's error is reported already
+		}
+		if err := a.makeHandle(ctx, as.Handle, counts); err != nil {
+			return fmt.Errorf("make handle %s: %w", as.Handle, err)
+		}
+		a.mu.Lock()
+		as.settled = true
+		a.mu.Unlock()
+		return nil
+	})
+}
+
+// dropHandles deletes the handles of what is given back. What fails is left out of work until another time.
+func (a *Allocator) dropHandles(ctx context.Context, work *batch) []error {
+	dropped := make([]released, 0, len(work.give))
+	var mu sync.Mutex
+	errs := each(work.give, func(r released) error {
+		if !r.unseen {
+			if err := a.dropHandle(ctx, r.Handle); err != nil {
+				return fmt.Errorf("delete handle %s: %w", r.Handle, err)
+			}
+		}
+		mu.Lock()
+		dropped = append(dropped, r)
+		mu.Unlock()
+		return nil
+	})
+	work.give = dropped
+	return errs
+}
+
+// counts says how many of the addresses are in which block. The caller holds mu.
 func (a *Allocator) counts(addrs []netip.Addr) map[string]int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	n := map[string]int{}
 	for _, addr := range addrs {
 		if cidr, ok := a.blockOf(addr); ok {
@@ -377,66 +427,20 @@ func (a *Allocator) dropHandle(ctx context.Context, id string) error {
 	}
 }
 
-// finish closes what the blocks now say: assignments that they hold are settled, those that they no longer hold lose
-// their handle and are forgotten.
-func (a *Allocator) finish(ctx context.Context, work batch) (errs []error) {
-	for _, as := range work.take {
-		held, _, err := a.holds(ctx, as)
-		if err != nil {
-			continue // its block's error is reported already
-		}
-		a.mu.Lock()
-		as.settled = held
-		a.mu.Unlock()
-	}
-	for _, as := range work.give {
-		if _, some, err := a.holds(ctx, as.Assignment); err != nil || some {
-			continue
-		}
-		if !as.unseen {
-			if err := a.dropHandle(ctx, as.Handle); err != nil {
-				errs = append(errs, fmt.Errorf("delete handle %s: %w", as.Handle, err))
-				continue
-			}
-		}
-		a.forget(as.Assignment)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := a.journal.compact(a.live); err != nil {
-		errs = append(errs, err)
-	}
-	return errs
-}
-
-// holds says whether the last known blocks give all of an assignment's addresses to it, and whether they give some.
-func (a *Allocator) holds(ctx context.Context, as *Assignment) (all, some bool, err error) {
-	all = true
+// holds says whether the last known blocks give all of an assignment's addresses to it. The caller holds mu.
+func (a *Allocator) holds(as *Assignment) bool {
 	for _, addr := range as.Addrs {
-		a.mu.Lock()
-		cidr, ok := a.blockOf(addr)
-		var obj *v3.IPAMBlock
-		if b := a.blocks[cidr]; b != nil {
-			obj = b.obj
+		cidr, _ := a.blockOf(addr)
+		b := a.blocks[cidr]
+		if b == nil || handleOf(b.obj, ordinalOf(cidr, addr)) != as.Handle {
+			return false
 		}
-		a.mu.Unlock()
-		if ok && obj == nil {
-			if obj, err = a.ds.GetBlock(ctx, BlockName(cidr)); err != nil && !apierrors.IsNotFound(err) {
-				return false, false, err
-			} else if err != nil {
-				obj = nil
-			}
-		}
-		held := obj != nil && Check(obj) == nil && handleOf(obj, ordinalOf(cidr, addr)) == as.Handle
-		all, some = all && held, some || held
 	}
-	return all, some, nil
+	return true
 }
 
-// forget drops an assignment that the datastore no longer has.
+// forget drops an assignment that the datastore no longer has. The caller holds mu.
 func (a *Allocator) forget(as *Assignment) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	key := as.Key()
 	if err := a.journal.append(entry{Op: opDone, Key: key}); err != nil {
 		a.log.Error("journal cannot forget a released endpoint; it is released once more after a restart", "endpoint", key, "err", err)

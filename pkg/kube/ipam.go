@@ -90,3 +90,12 @@ func (c *Client) UpdateAffinity(ctx context.Context, a *v3.BlockAffinity) (*v3.B
 func (c *Client) DeleteAffinity(ctx context.Context, a *v3.BlockAffinity) error {
 	return remove(ctx, c.v3, affinities, a)
 }
+
+// Handles lists all handles.
+func (c *Client) Handles(ctx context.Context) ([]v3.IPAMHandle, error) {
+	all, err := list[v3.IPAMHandleList](ctx, c.v3, handles, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return all.Items, nil
+}

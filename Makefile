@@ -1,0 +1,105 @@
+# Each target says itself what it does: make help.
+IMAGE   ?= ghcr.io/margay-net/margay:v0.1.0
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# The cluster of test/kube: what test/kube/up takes, see there.
+export NODES SUBNETS CNI POOL_ENV
+NODES   ?= 3
+SUBNETS ?= 1
+CNI     ?= margay
+
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+PLUGINS  := $(addprefix github.com/containernetworking/plugins/plugins/,meta/portmap meta/bandwidth main/loopback)
+ROOTFS   := bin/rootfs
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show the targets
+	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Build
+
+.PHONY: build
+build: ## bin/margay (CNI plugin) and bin/margay-agent
+	$(GO_BUILD) -o bin/ ./cmd/margay ./cmd/margay-agent
+
+.PHONY: rootfs
+rootfs: build
+	rm -rf $(ROOTFS)
+	mkdir -p $(ROOTFS)/opt/margay/bin $(ROOTFS)/etc
+	printf 'root:x:0:0:root:/:/sbin/nologin\n' >$(ROOTFS)/etc/passwd
+	cp bin/margay-agent $(ROOTFS)/
+	cp bin/margay $(ROOTFS)/opt/margay/bin/
+	$(GO_BUILD) -o $(ROOTFS)/opt/margay/bin/ $(PLUGINS)
+
+.PHONY: image
+image: rootfs ## bin/margay.tar, the agent's image, without a container engine
+	go -C test/kube run ./mkimg -o $(CURDIR)/bin/margay.tar -t $(IMAGE) -entrypoint /margay-agent $(CURDIR)/$(ROOTFS)
+
+.PHONY: deps
+deps: ## Install what building and testing need from the distribution (root)
+	hack/deps
+
+.PHONY: clean
+clean: ## Remove what was built here (not the caches of test/kube)
+	rm -rf bin
+
+##@ Check
+
+.PHONY: generate
+generate: ## Write deepcopy functions and manifests/margay.yaml anew
+	hack/generate
+
+.PHONY: verify
+verify: ## tidy, generate, format, vet, lint, import direction; fails on any difference
+	hack/verify
+
+.PHONY: lint
+lint: ## Run the linters
+	hack/lint
+
+##@ Test
+
+.PHONY: test
+test: test-unit test-kernel test-e2e ## All tests
+
+.PHONY: test-unit
+test-unit: ## Tests that need neither root nor a cluster
+	go test -short ./...
+	go -C test/kube test -short ./mkimg
+
+.PHONY: test-kernel
+test-kernel: ## Tests on the real kernel and API server, in network namespaces (root)
+	MARGAY_REQUIRE_ROOT=1 go test $$(go list ./... | grep -v /test/e2e)
+
+.PHONY: test-e2e
+test-e2e: cluster ## Tests on a cluster of test/kube (root)
+	KUBECONFIG=$$(test/kube/kubeconfig) go test -count=1 -timeout 30m ./test/e2e/...
+
+.PHONY: e2e-kind
+e2e-kind: ## The same tests on a kind cluster (Docker)
+	hack/e2e-kind
+
+.PHONY: bench
+bench: ## Measure
+	hack/bench
+
+##@ Cluster
+
+.PHONY: cluster
+cluster: image ## Bring up NODES nodes in SUBNETS subnets with CNI, the pool by POOL_ENV="K=V K=V" (root)
+	test/kube/build
+	test/kube/up
+
+.PHONY: cluster-down
+cluster-down: ## Take the cluster away
+	test/kube/down
+
+.PHONY: kubeconfig
+kubeconfig: ## Print the path of the cluster's kubeconfig
+	@test/kube/kubeconfig
+
+.PHONY: demo
+demo: ## Show it on a cluster, step by step
+	hack/demo

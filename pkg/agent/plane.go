@@ -1,0 +1,128 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/margay-net/margay/pkg/dataplane/link"
+	"github.com/margay-net/margay/pkg/dataplane/neigh"
+	"github.com/margay-net/margay/pkg/dataplane/route"
+	"github.com/margay-net/margay/pkg/model"
+	"github.com/margay-net/margay/pkg/netlink"
+	"github.com/margay-net/margay/pkg/topology"
+)
+
+func newPlane(log *slog.Logger, m *metrics) (*plane, error) {
+	p := &plane{}
+	for range 3 {
+		c, err := netlink.New()
+		if err != nil {
+			p.close()
+			return nil, fmt.Errorf("open netlink: %w", err)
+		}
+		p.conns = append(p.conns, c)
+	}
+	p.links = link.New(p.conns[0], log, m.hooks("links"))
+	p.routes = route.New(p.conns[1], log, m.hooks("routes"))
+	p.neighs = neigh.New(p.conns[2], log, m.hooks("neighbours"))
+	return p, nil
+}
+
+func (p *plane) close() {
+	for _, c := range p.conns {
+		c.Close()
+	}
+}
+
+func (p *plane) run(ctx context.Context, g *errgroup.Group) {
+	g.Go(func() error { return p.links.Run(ctx) })
+	g.Go(func() error { return p.routes.Run(ctx) })
+	g.Go(func() error { return p.neighs.Run(ctx) })
+}
+
+// set hands over what should be; the subsystems' loops see to it.
+func (p *plane) set(w topology.Wanted, forward link.Families) {
+	p.links.SetForwarding(forward)
+	p.links.SetVXLAN(w.VXLAN)
+	p.neighs.SetNeighs(w.Neighs)
+	p.neighs.SetFDB(w.FDB)
+	p.routes.SetCluster(w.Routes)
+}
+
+func (p *plane) setEndpoints(list []model.Endpoint) {
+	var links []link.Endpoint
+	var routes []model.Route
+	for _, ep := range list {
+		links = append(links, hostSide(ep))
+		routes = append(routes, podRoutesOf(ep)...)
+	}
+	p.links.SetEndpoints(links)
+	p.routes.SetEndpoints(routes)
+}
+
+func hostSide(ep model.Endpoint) link.Endpoint {
+	out := link.Endpoint{Dev: ep.HostVeth}
+	for _, a := range ep.Addrs {
+		if a.Is4() {
+			out.Families.V4 = true
+		} else {
+			out.Families.V6 = true
+		}
+	}
+	return out
+}
+
+func podRoutesOf(ep model.Endpoint) (out []model.Route) {
+	for _, a := range ep.Addrs {
+		out = append(out, model.Route{Dst: netip.PrefixFrom(a, a.BitLen()), Dev: ep.HostVeth, Proto: model.ProtoBoot})
+	}
+	return out
+}
+
+// Up makes the host side pass the pod's traffic, and returns when the kernel has it.
+func (p *plane) Up(ctx context.Context, ep model.Endpoint) error {
+	if err := p.links.PutEndpoint(ctx, hostSide(ep)); err != nil {
+		return err
+	}
+	return p.routes.PutEndpoint(ctx, podRoutesOf(ep))
+}
+
+// Down removes what Up made, and the interface with it unless keepLink.
+func (p *plane) Down(ctx context.Context, ep model.Endpoint, keepLink bool) error {
+	for _, r := range podRoutesOf(ep) {
+		p.routes.DeleteEndpoint(r.Dst)
+	}
+	if keepLink {
+		return nil
+	}
+	p.links.DeleteEndpoint(ep.HostVeth)
+	return p.links.DeleteLink(ctx, ep.HostVeth, 0)
+}
+
+// Check returns what differs from what Up made.
+func (p *plane) Check(_ context.Context, ep model.Endpoint) error {
+	dev, err := net.InterfaceByName(ep.HostVeth)
+	if err != nil {
+		return fmt.Errorf("interface %s of pod %s/%s is gone", ep.HostVeth, ep.Namespace, ep.Pod)
+	}
+	var errs []error
+	if dev.Flags&net.FlagUp == 0 {
+		errs = append(errs, fmt.Errorf("interface %s of pod %s/%s is down", ep.HostVeth, ep.Namespace, ep.Pod))
+	}
+	routes, err := podRoutes()
+	if err != nil {
+		return err
+	}
+	for _, a := range ep.Addrs {
+		if routes[a] != ep.HostVeth {
+			errs = append(errs, fmt.Errorf("route to %s of pod %s/%s does not lead to %s", a, ep.Namespace, ep.Pod, ep.HostVeth))
+		}
+	}
+	return errors.Join(errs...)
+}

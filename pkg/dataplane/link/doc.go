@@ -1,0 +1,18 @@
+// Package link owns the VXLAN devices vxlan.calico and vxlan-v6.calico with their addresses, the host side of the pods'
+// veth pairs (their being up and their sysctls, not their making and not their MTU), and the node's two forwarding
+// switches net/ipv4/ip_forward and net/ipv6/conf/all/forwarding.
+//
+// It promises that these are as wanted: a pod's side when PutEndpoint has returned, the rest soon after it was set, and
+// again within a second when somebody deletes a VXLAN device, takes its address, changes its attributes, sets a device
+// down or changes a sysctl. Link, address and netconf events tell; for the few sysctls for which the kernel sends no
+// event it looks each second. A VXLAN device is made with all its attributes in one message, corrected in place, and made
+// anew only where the kernel can't correct it: VNI, port, or something else under our name. What is right is not written.
+//
+// It never touches another device, nor anything before it was told what is wanted. A restarted agent knows its devices
+// by their names. A VXLAN device that is made anew comes without routes, neighbours and forwarding entries: their
+// owners see the events and put them back.
+//
+// Beware of net/ipv6/conf/all/forwarding: the kernel copies it to every device and ignores router advertisements on a
+// forwarding device unless its accept_ra is 2. An uplink that has its default route from advertisements needs accept_ra
+// 2 before IPv6 is switched on; this package leaves the uplink alone.
+package link

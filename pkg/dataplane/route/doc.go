@@ -1,0 +1,24 @@
+// Package route owns the main routing table's routes of protocol 80 (tunnel, same-subnet and blackhole routes, on any
+// device) and the routes to this node's pods: /32 or /128, directly on the pod's cali* device, protocol 3.
+//
+// It promises that what is wanted is in the kernel: at once after PutEndpoint has returned, soon after SetCluster, and
+// again within a second when somebody deletes or changes it. A changed route is replaced in one step, so that no packet
+// falls in between; a right route is never written again. Before SetCluster was called nothing is written but what
+// PutEndpoint asks for, and before SetEndpoints was called too nothing is removed.
+//
+// It never touches other tables, nor routes of other protocols for other destinations. A wanted destination is ours
+// whatever the protocol that somebody else put there with the same metric.
+//
+// A restarted agent knows its own routes by protocol 80, and removes those that are not wanted. Pods' routes have a
+// protocol that others use as well, so they are only looked up by wanted destination; they vanish with their device.
+//
+// The kernel's own ways that this package has to know:
+//   - A device that goes down, or loses its last IPv4 address, takes its IPv4 routes with it, and no event says so. Link
+//     events make the package forget what it believed of that device, lost addresses make it list everything anew.
+//   - NLM_F_REPLACE replaces the first IPv4 route with the same destination, TOS and metric, whatever its type. When a
+//     right route stands behind another one (ip route prepend) it says EEXIST: the right one is removed first then.
+//   - IPv6 refuses an on-link route (EINVAL) when it finds the next hop on another device, be it by the route to be
+//     replaced: a passing route to the next hop helps.
+//   - IPv6 gives a route without a metric the metric 1024, and hangs blackholes on the loopback device.
+//   - A route can't be written while its device is down or not there: it stays dirty until a link event.
+package route

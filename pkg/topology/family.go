@@ -1,0 +1,181 @@
+package topology
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/margay-net/margay/pkg/model"
+)
+
+// side is what one node is in one family.
+type side struct {
+	name   string
+	addr   netip.Prefix // with its subnet's length
+	tunnel netip.Addr
+	mac    model.MAC
+}
+
+// family is the work of one address family.
+type family struct {
+	in     Input
+	six    bool
+	dev    string
+	under  Underlay
+	pools  []model.Pool
+	self   side
+	tunnel bool // the VXLAN device exists
+	peers  map[string]*peer
+}
+
+// peer is another node and what was found out about it.
+type peer struct {
+	side
+	near     bool // in this node's subnet
+	addrOK   bool // its address is its own
+	tunnelOK bool // it can be reached by tunnel
+	used     bool // some route goes by its tunnel
+}
+
+func newFamily(in Input, six bool) *family {
+	f := &family{in: in, six: six, dev: VXLAN4, under: in.V4, peers: make(map[string]*peer, len(in.Nodes))}
+	if six {
+		f.dev, f.under = VXLAN6, in.V6
+	}
+	for _, p := range in.Pools {
+		if !p.CIDR.IsValid() || p.CIDR.Addr().Is4() == six {
+			continue
+		}
+		f.pools = append(f.pools, p)
+		f.tunnel = f.tunnel || encapsulates(p)
+	}
+	// Pools don't overlap; should some do, the smallest one counts.
+	slices.SortFunc(f.pools, func(a, b model.Pool) int {
+		return cmp.Or(cmp.Compare(b.CIDR.Bits(), a.CIDR.Bits()), cmp.Compare(a.Name, b.Name))
+	})
+	f.self = f.side(in.Nodes[in.Self])
+	f.self.name = in.Self
+	if f.self.mac == (model.MAC{}) {
+		f.self.mac = model.TunnelMAC(in.Self, six)
+	}
+	f.tunnel = f.tunnel && f.self.addr.IsValid() && f.self.tunnel.IsValid()
+	return f
+}
+
+func encapsulates(p model.Pool) bool {
+	return p.VXLAN == model.EncapAlways || p.VXLAN == model.EncapCrossSubnet
+}
+
+func (f *family) side(n model.Node) side {
+	if f.six {
+		return side{n.Name, n.Addr6, n.VXLANAddr6, n.VXLANMAC6}
+	}
+	return side{n.Name, n.Addr4, n.VXLANAddr4, n.VXLANMAC4}
+}
+
+func (f *family) device() model.VXLAN {
+	return model.VXLAN{
+		Name: f.dev, VNI: f.in.VNI, Port: f.in.Port, Parent: f.under.Parent, MTU: f.under.MTU,
+		Local: f.self.addr.Addr(), MAC: f.self.mac, Addr: f.self.tunnel,
+	}
+}
+
+// claim finds the peers and gives each address and MAC to one node: to this one first, then by name.
+func (f *family) claim() (conflicts []string) {
+	addrs, tunnels, macs := map[netip.Addr]string{}, map[netip.Addr]string{}, map[model.MAC]string{}
+	lose := func(what string, value fmt.Stringer, owner, name string) {
+		v := "IPv4"
+		if f.six {
+			v = "IPv6"
+		}
+		conflicts = append(conflicts, fmt.Sprintf("%s %s %s is claimed by nodes %s and %s: %[4]s keeps it", v, what, value, owner, name))
+	}
+	addrs[f.self.addr.Addr()], tunnels[f.self.tunnel], macs[f.self.mac] = f.self.name, f.self.name, f.self.name
+	for _, name := range slices.Sorted(maps.Keys(f.in.Nodes)) {
+		if name == f.in.Self {
+			continue
+		}
+		p := &peer{side: f.side(f.in.Nodes[name])}
+		p.name = name
+		if !p.addr.IsValid() {
+			continue
+		}
+		f.peers[name] = p
+		p.near = f.self.addr.IsValid() && f.self.addr.Masked().Contains(p.addr.Addr()) && p.addr.Masked().Contains(f.self.addr.Addr())
+		if owner, taken := addrs[p.addr.Addr()]; taken {
+			lose("address", p.addr.Addr(), owner, name)
+			continue
+		}
+		addrs[p.addr.Addr()], p.addrOK = name, true
+		if !p.tunnel.IsValid() || p.mac == (model.MAC{}) {
+			continue
+		}
+		if owner, taken := tunnels[p.tunnel]; taken {
+			lose("tunnel address", p.tunnel, owner, name)
+			continue
+		}
+		if owner, taken := macs[p.mac]; taken {
+			lose("tunnel MAC", p.mac, owner, name)
+			continue
+		}
+		tunnels[p.tunnel], macs[p.mac], p.tunnelOK = name, name, true
+	}
+	return conflicts
+}
+
+// route returns the route for one block; not ok when it has none.
+func (f *family) route(b model.Block) (model.Route, bool) {
+	if b.Node == f.in.Self {
+		return model.Route{Dst: b.CIDR, Kind: model.RouteBlackhole, Proto: model.ProtoMargay}, true
+	}
+	p := f.peers[b.Node]
+	if p == nil || !p.addrOK {
+		return model.Route{}, false
+	}
+	pool, ok := f.pool(b.CIDR)
+	if !ok {
+		return model.Route{}, false
+	}
+	switch {
+	case pool.VXLAN == model.EncapAlways, pool.VXLAN == model.EncapCrossSubnet && !p.near:
+		if !f.tunnel || !p.tunnelOK {
+			return model.Route{}, false
+		}
+		p.used = true
+		return model.Route{Dst: b.CIDR, Dev: f.dev, Via: p.tunnel, OnLink: true, Proto: model.ProtoMargay}, true
+	case p.near && f.under.Parent != "" && (pool.VXLAN == model.EncapCrossSubnet || unencapsulated(pool)):
+		return model.Route{Dst: b.CIDR, Dev: f.under.Parent, Via: p.addr.Addr(), Proto: model.ProtoMargay}, true
+	}
+	return model.Route{}, false
+}
+
+func unencapsulated(p model.Pool) bool {
+	return !encapsulates(p) && p.IPIP != model.EncapAlways && p.IPIP != model.EncapCrossSubnet
+}
+
+// pool returns the pool that a block lies in wholly.
+func (f *family) pool(block netip.Prefix) (model.Pool, bool) {
+	inside := func(p model.Pool) bool {
+		return p.CIDR.Bits() <= block.Bits() && p.CIDR.Contains(block.Addr())
+	}
+	i := slices.IndexFunc(f.pools, inside)
+	if i < 0 {
+		return model.Pool{}, false
+	}
+	return f.pools[i], true
+}
+
+// entries appends the neighbour and forwarding entry of each peer that a route tunnels to.
+func (f *family) entries(w *Wanted) {
+	neighs, fdb := len(w.Neighs), len(w.FDB)
+	for _, p := range f.peers {
+		if p.used {
+			w.Neighs = append(w.Neighs, model.Neigh{Dev: f.dev, IP: p.tunnel, MAC: p.mac})
+			w.FDB = append(w.FDB, model.FDB{Dev: f.dev, MAC: p.mac, Dst: p.addr.Addr()})
+		}
+	}
+	slices.SortFunc(w.Neighs[neighs:], func(a, b model.Neigh) int { return a.IP.Compare(b.IP) })
+	slices.SortFunc(w.FDB[fdb:], func(a, b model.FDB) int { return slices.Compare(a.MAC[:], b.MAC[:]) })
+}

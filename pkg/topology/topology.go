@@ -1,0 +1,89 @@
+package topology
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/margay-net/margay/pkg/model"
+)
+
+// Names of the VXLAN devices (Calico's).
+const (
+	VXLAN4 = "vxlan.calico"
+	VXLAN6 = "vxlan-v6.calico"
+)
+
+// Underlay is what the node's own network is for one family.
+type Underlay struct {
+	Parent string // device that carries the node's address
+	MTU    int    // of the VXLAN device on it, bytes
+}
+
+// Input is everything that Build looks at.
+type Input struct {
+	Self   string
+	Nodes  map[string]model.Node // by name, with Self
+	Pools  []model.Pool
+	Blocks []model.Block
+	V4, V6 Underlay
+	VNI    int
+	Port   int // UDP
+}
+
+// Wanted is what one node's kernel should hold. The slices are sorted by their keys.
+type Wanted struct {
+	VXLAN  []model.VXLAN
+	Routes []model.Route
+	Neighs []model.Neigh
+	FDB    []model.FDB
+	// Conflicts has one line for each block, address or MAC that two nodes claim, sorted. The node whose name comes first
+	// keeps it, but this node always keeps its own addresses; the other's routes are left out.
+	Conflicts []string
+}
+
+// Build computes the wanted state.
+func Build(in Input) Wanted {
+	w := Wanted{Routes: make([]model.Route, 0, len(in.Blocks))}
+	blocks := w.owned(in.Blocks)
+	for _, six := range []bool{false, true} {
+		f := newFamily(in, six)
+		w.Conflicts = append(w.Conflicts, f.claim()...)
+		if f.tunnel {
+			w.VXLAN = append(w.VXLAN, f.device())
+		}
+		for _, b := range blocks {
+			if b.CIDR.Addr().Is4() == six {
+				continue
+			}
+			if r, ok := f.route(b); ok {
+				w.Routes = append(w.Routes, r)
+			}
+		}
+		f.entries(&w)
+	}
+	slices.Sort(w.Conflicts)
+	return w
+}
+
+// owned returns the blocks that have an owner, sorted by CIDR, each once.
+func (w *Wanted) owned(in []model.Block) []model.Block {
+	blocks := make([]model.Block, 0, len(in))
+	for _, b := range in {
+		if b.Node != "" && b.CIDR.IsValid() {
+			blocks = append(blocks, model.Block{CIDR: b.CIDR.Masked(), Node: b.Node})
+		}
+	}
+	slices.SortFunc(blocks, func(a, b model.Block) int {
+		return cmp.Or(a.CIDR.Compare(b.CIDR), cmp.Compare(a.Node, b.Node))
+	})
+	return slices.CompactFunc(blocks, func(kept, b model.Block) bool {
+		if kept.CIDR != b.CIDR {
+			return false
+		}
+		if kept.Node != b.Node {
+			w.Conflicts = append(w.Conflicts, fmt.Sprintf("block %s is claimed by nodes %s and %s: %[2]s keeps it", b.CIDR, kept.Node, b.Node))
+		}
+		return true
+	})
+}
