@@ -166,7 +166,7 @@ func (a *Agent) start(ctx context.Context) error {
 		f    func() error
 	}{
 		{"read the cluster's state", func() error {
-			if !a.store.InSync() {
+			if !waitFor(ctx, a.store.InSync) {
 				return errors.New("the API server has not answered yet, or our CRDs are not installed")
 			}
 			return nil

@@ -78,9 +78,6 @@ func New(o Options) (*Allocator, error) {
 		a.now = time.Now
 	}
 	for key, as := range live {
-		if !as.Active {
-			as.Released = true // its ADD died with the agent before the pod could use it
-		}
 		for _, addr := range as.Addrs {
 			a.inUse[addr] = key
 		}
@@ -302,7 +299,7 @@ func (a *Allocator) Observe(obj *v3.IPAMBlock, gone bool) {
 		}
 		return
 	}
-	if _, ok := a.closing[cidr]; ok {
+	if _, ok := a.closing[cidr]; ok || !a.synced {
 		return
 	}
 	if b == nil || obj.UID != b.obj.UID || obj.Spec.SequenceNumber > b.obj.Spec.SequenceNumber {

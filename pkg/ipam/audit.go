@@ -15,7 +15,7 @@ import (
 	"github.com/margay-net/margay/pkg/model"
 )
 
-// suspicion is a first look at an allocation that nobody seems to use.
+// suspicion is a first look at an allocation or an endpoint that nobody seems to use.
 type suspicion struct {
 	since time.Time
 	seq   uint64 // the allocation's sequence number: a later allocation is another one
@@ -26,8 +26,7 @@ type suspicion struct {
 func (a *Allocator) Audit(ctx context.Context, hasLink func(name string) bool) error {
 	a.settling.Lock()
 	defer a.settling.Unlock()
-	a.dropRoutes(hasLink)
-	leaked := a.leaked(hasLink)
+	leaked := a.look(hasLink)
 	var errs []error
 	for handle, addrs := range leaked {
 		a.log.Warn("released addresses whose pod is gone", "handle", handle, "addrs", fmt.Sprint(addrs))
@@ -43,10 +42,46 @@ func (a *Allocator) Audit(ctx context.Context, hasLink func(name string) bool) e
 	return errors.Join(errs...)
 }
 
-// dropRoutes ends the use of addresses that only a route named, when its interface is gone.
-func (a *Allocator) dropRoutes(hasLink func(string) bool) {
+// look compares datastore, journal and kernel. It returns what is to be released, addresses by handle.
+func (a *Allocator) look(hasLink func(string) bool) map[string][]netip.Addr {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	seen := map[string]suspicion{}
+	a.dropRoutes(hasLink)
+	a.dropGone(hasLink, seen)
+	leaked := a.leaked(hasLink, seen)
+	a.suspect = seen
+	return leaked
+}
+
+// again says whether what, in its present form seq, was seen a grace period ago already.
+func (a *Allocator) again(seen map[string]suspicion, what string, seq uint64) bool {
+	s, ok := a.suspect[what]
+	if !ok || s.seq != seq {
+		s = suspicion{since: a.now(), seq: seq}
+	}
+	seen[what] = s
+	return ok && a.now().Sub(s.since) >= grace
+}
+
+// dropGone releases endpoints whose interface no longer exists: their DEL was lost, with a damaged journal or on a full
+// disk. The caller holds mu.
+func (a *Allocator) dropGone(hasLink func(string) bool, seen map[string]suspicion) {
+	for key, as := range a.live {
+		if !as.Active || as.Released || hasLink(as.HostVeth) || !a.again(seen, key, uint64(as.Since.UnixNano())) {
+			continue
+		}
+		a.log.Warn("interface of an endpoint is gone; its addresses are released", "endpoint", key, "pod", as.Namespace+"/"+as.Pod)
+		if err := a.journal.append(entry{Op: opRelease, Key: key}); err != nil {
+			a.log.Error("release is not in the journal; after a crash it is found again", "endpoint", key, "err", err)
+		}
+		as.Released = true
+		a.wake()
+	}
+}
+
+// dropRoutes ends the use of addresses that only a route named, when its interface is gone. The caller holds mu.
+func (a *Allocator) dropRoutes(hasLink func(string) bool) {
 	for addr, user := range a.inUse {
 		if strings.HasPrefix(user, "cali") && !strings.Contains(user, "/") && !hasLink(user) {
 			delete(a.inUse, addr)
@@ -56,14 +91,13 @@ func (a *Allocator) dropRoutes(hasLink func(string) bool) {
 
 // leaked returns what this node's pods hold in its blocks though neither journal nor kernel know of them, by handle.
 // An allocation whose interface lives is adopted: the journal was lost.
-func (a *Allocator) leaked(hasLink func(string) bool) map[string][]netip.Addr {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+// The caller holds mu.
+func (a *Allocator) leaked(hasLink func(string) bool, seen map[string]suspicion) map[string][]netip.Addr {
 	known := map[string]bool{}
 	for _, as := range a.live {
 		known[as.Handle] = true
 	}
-	seen, out := map[string]suspicion{}, map[string][]netip.Addr{}
+	out := map[string][]netip.Addr{}
 	for _, b := range a.blocks {
 		for o := range b.obj.Spec.Allocations {
 			at := attr(b.obj, o)
@@ -75,19 +109,11 @@ func (a *Allocator) leaked(hasLink func(string) bool) map[string][]netip.Addr {
 				a.adopt(*at.HandleID, at.Secondary, addr)
 				continue
 			}
-			key := addr.String() + " " + *at.HandleID
-			s, again := a.suspect[key]
-			seq := b.obj.Spec.SequenceNumberForAllocation[strconv.Itoa(o)]
-			if !again || s.seq != seq {
-				s = suspicion{since: a.now(), seq: seq}
-			}
-			seen[key] = s
-			if again && a.now().Sub(s.since) >= grace {
+			if a.again(seen, addr.String()+" "+*at.HandleID, b.obj.Spec.SequenceNumberForAllocation[strconv.Itoa(o)]) {
 				out[*at.HandleID] = append(out[*at.HandleID], addr)
 			}
 		}
 	}
-	a.suspect = seen
 	return out
 }
 

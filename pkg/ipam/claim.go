@@ -8,8 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"crypto/sha3"
@@ -221,17 +221,26 @@ func (a *Allocator) wantAffinity(ctx context.Context, cidr netip.Prefix) (*v3.Bl
 	return aff, nil
 }
 
-// Sync ends the start: every block has been told of by Observe. It finishes claims that a crash cut short; from then on
-// addresses are given out. routes are the kernel's: addresses that lead to a pod's interface, with its name; they count
-// as in use whatever else says.
+// Sync ends the start: it reads the node's own blocks, and finishes claims that a crash cut short. From then on addresses
+// are given out. routes are the kernel's: addresses that lead to a pod's interface, with its name; they count as in use
+// whatever else says.
+//
+// The blocks are read one by one, not taken from the watch: an API server's cache may lag behind this node's own last
+// write before the crash, and the head of so old a block is no longer the node's alone.
 func (a *Allocator) Sync(ctx context.Context, routes map[netip.Addr]string) error {
+	a.settling.Lock()
+	defer a.settling.Unlock()
 	affinities, err := a.ds.NodeAffinities(ctx, a.node)
 	if err != nil {
 		return fmt.Errorf("list block affinities: %w", err)
 	}
-	a.settling.Lock()
-	defer a.settling.Unlock()
+	for _, aff := range affinities {
+		if err := a.syncAffinity(ctx, &aff); err != nil {
+			return fmt.Errorf("read block %s: %w", aff.Spec.CIDR, err)
+		}
+	}
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	for addr, dev := range routes {
 		if _, known := a.inUse[addr]; !known {
 			a.inUse[addr] = dev
@@ -241,34 +250,37 @@ func (a *Allocator) Sync(ctx context.Context, routes map[netip.Addr]string) erro
 		a.install(cidr, b.obj)
 	}
 	for _, as := range a.live {
-		as.settled = !as.Released
-		for _, addr := range as.Addrs {
-			cidr, _ := a.blockOf(addr)
-			b := a.blocks[cidr]
-			as.settled = as.settled && b != nil && handleOf(b.obj, ordinalOf(cidr, addr)) == as.Handle
+		if !as.Active && !as.Released {
+			// Its ADD died with the agent before the pod could use it, unless the route says that only the line is lost.
+			as.Active = slices.ContainsFunc(as.Addrs, func(addr netip.Addr) bool { return routes[addr] == as.HostVeth })
+			as.Released = !as.Active
 		}
+		as.settled = !as.Released && a.holds(as)
 	}
-	owned := maps.Clone(a.blocks)
-	a.mu.Unlock()
-	for _, aff := range affinities {
-		cidr, err := netip.ParsePrefix(aff.Spec.CIDR)
-		if err != nil || (aff.Spec.State == v3.AffinityConfirmed && owned[cidr] != nil) {
-			continue
-		}
-		if aff.Spec.State == v3.AffinityPendingDeletion && owned[cidr] == nil {
-			err = a.ds.DeleteAffinity(ctx, &aff)
-		} else {
-			_, err = a.claimBlock(ctx, cidr)
-		}
-		if err != nil {
-			return fmt.Errorf("finish claim of block %s: %w", cidr, err)
-		}
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.synced = true
 	a.wake()
 	return nil
+}
+
+// syncAffinity takes over the block of one of this node's claims.
+func (a *Allocator) syncAffinity(ctx context.Context, aff *v3.BlockAffinity) error {
+	cidr, err := netip.ParsePrefix(aff.Spec.CIDR)
+	if err != nil {
+		a.log.Error("block affinity is not used: spec.cidr is no CIDR", "affinity", aff.Name, "cidr", aff.Spec.CIDR)
+		return nil
+	}
+	b, err := a.ds.GetBlock(ctx, BlockName(cidr))
+	switch {
+	case err == nil && Owner(b) == a.node && aff.Spec.State == v3.AffinityConfirmed:
+		a.keep(cidr, b)
+		return nil
+	case err != nil && !apierrors.IsNotFound(err):
+		return err
+	case err != nil && aff.Spec.State == v3.AffinityPendingDeletion:
+		return a.ds.DeleteAffinity(ctx, aff)
+	}
+	_, err = a.claimBlock(ctx, cidr)
+	return err
 }
 
 // TunnelAddr returns the node's tunnel address under handle, taken now if it has none: the head of an own block, from a

@@ -25,7 +25,8 @@
 // The journal has every assignment that was handed out, so nothing is given twice; what of it is not in the datastore
 // yet is settled. Should the journal be damaged or gone, the kernel's routes to pods' interfaces name the addresses in
 // use, and the datastore's allocations of this node whose interface does not exist are released by the audit after two
-// looks a grace period apart. A lock on the journal keeps a second agent of the same node waiting.
+// looks a grace period apart. (A pod of which only a damaged line knew keeps its address, which nobody else gets while the
+// route is there, but the datastore does not show it.) A lock on the journal keeps a second agent of the same node waiting.
 //
 // The package never touches the kernel and knows no client-go: see Datastore.
 package ipam
