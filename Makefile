@@ -8,7 +8,8 @@ NODES   ?= 3
 SUBNETS ?= 1
 CNI     ?= margay
 
-GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+LDFLAGS  := -s -w -X main.version=$(VERSION) -X github.com/margay-net/margay/pkg/agent.Version=$(VERSION)
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 PLUGINS  := $(addprefix github.com/containernetworking/plugins/plugins/,meta/portmap meta/bandwidth main/loopback)
 ROOTFS   := bin/rootfs
 

@@ -53,7 +53,7 @@ type self struct {
 // New puts an agent together. It starts nothing. level is that of log.
 func New(c Config, client *kube.Client, log *slog.Logger, level *slog.LevelVar) (*Agent, error) {
 	m := newMetrics()
-	p, err := newPlane(log, m)
+	p, err := newPlane(c.ProcSys, log, m)
 	if err != nil {
 		return nil, err
 	}
@@ -68,10 +68,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.plane.close()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return serveHTTP(ctx, net.JoinHostPort(a.config.HealthHost, strconv.Itoa(a.config.HealthPort)), a.health.mux())
+		return serveHTTP(ctx, net.JoinHostPort(a.config.HealthHost, strconv.Itoa(a.config.HealthPort)), a.health.mux(), a.log)
 	})
-	if err := a.openIPAM(ctx); err != nil {
-		return errors.Join(err, g.Wait())
+	if err := a.retry(ctx, "open the journal", func() error { return a.openIPAM(ctx) }); err != nil {
+		return g.Wait() // only ctx's end ends the attempts
 	}
 	defer a.ipam.Close()
 	srv := server.New(server.Options{
@@ -86,7 +86,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return kube.NewWatcher(a.client, a.store, a.ipam, a.log).Run(ctx) })
 	a.plane.run(ctx, g)
 	g.Go(func() error {
-		if err := a.start(ctx); err != nil {
+		if err := a.start(ctx, srv); err != nil {
 			return err
 		}
 		g.Go(func() error { return a.ipam.Run(ctx) })
@@ -160,7 +160,7 @@ func (a *Agent) retry(ctx context.Context, what string, f func() error) error {
 }
 
 // start brings the node up, step by step; see the package doc.
-func (a *Agent) start(ctx context.Context) error {
+func (a *Agent) start(ctx context.Context, srv *server.Server) error {
 	steps := []struct {
 		name string
 		f    func() error
@@ -179,6 +179,10 @@ func (a *Agent) start(ctx context.Context) error {
 				return err
 			}
 			return a.ipam.Sync(ctx, routes)
+		}},
+		{"do spooled releases", func() error {
+			_ = srv.DrainOnce(ctx) // Drain says what fails
+			return nil
 		}},
 		{"compute the wanted state", func() error { return a.plan(ctx) }},
 		{"install plugins", a.config.Install.Binaries},
@@ -243,4 +247,8 @@ type plane struct {
 	routes *route.Table
 	neighs *neigh.Table
 	conns  []*netlink.Conn
+
+	mu    sync.Mutex
+	known bool                // setEndpoints was called
+	gone  map[string]struct{} // endpoints that went down before, by Key: setEndpoints must not bring them back
 }

@@ -36,6 +36,7 @@ type Config struct {
 	Socket       string
 	Spool        string
 	JournalDir   string
+	ProcSys      string // where the node's /proc/sys is mounted
 	Install      Install
 }
 
@@ -131,7 +132,7 @@ func ReadConfig(lookup func(string) (string, bool)) (Config, error) {
 		MetricsPort: e.number("FELIX_PROMETHEUSMETRICSPORT", 0, 1, 65535),
 		LogLevel:    e.text("FELIX_LOGSEVERITYSCREEN", ""),
 		Socket:      e.text("MARGAY_CNI_SOCKET", wire.SocketPath), Spool: e.text("MARGAY_SPOOL_DIR", wire.SpoolDir),
-		JournalDir: e.text("MARGAY_JOURNAL_DIR", defaultJournal),
+		JournalDir: e.text("MARGAY_JOURNAL_DIR", defaultJournal), ProcSys: e.text("MARGAY_PROC_SYS", "/proc/sys"),
 		Install: Install{
 			BinDir: e.text("MARGAY_HOST_BIN_DIR", hostBinDir), NetDir: e.text("MARGAY_HOST_NET_DIR", hostNetDir),
 			ConfName: e.text("CNI_CONF_NAME", "10-margay.conflist"), Conf: e.text("CNI_NETWORK_CONFIG", ""),

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -33,9 +35,18 @@ func (h *health) ready() error {
 	return h.reason
 }
 
-// serveHTTP serves a handler until ctx ends.
-func serveHTTP(ctx context.Context, addr string, h http.Handler) error {
+// serveHTTP serves a handler until ctx ends. An address that is in use, by an agent that is about to end, is waited for.
+func serveHTTP(ctx context.Context, addr string, h http.Handler, log *slog.Logger) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	for said := false; errors.Is(err, syscall.EADDRINUSE); l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", addr) {
+		if !said {
+			log.Warn("address is in use by another program; waiting for its end", "addr", addr)
+			said = true
+		}
+		if !sleep(ctx, 200*time.Millisecond) {
+			return nil
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", addr, err)
 	}

@@ -108,5 +108,5 @@ func (a *Agent) serveMetrics(ctx context.Context) error {
 	}
 	a.metrics.addIPAM(a.ipam)
 	port := cmp.Or(a.config.MetricsPort, p.MetricsPort, 9091)
-	return serveHTTP(ctx, net.JoinHostPort("", strconv.Itoa(port)), promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
+	return serveHTTP(ctx, net.JoinHostPort("", strconv.Itoa(port)), promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}), a.log)
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/margay-net/margay/pkg/topology"
 )
 
-func newPlane(log *slog.Logger, m *metrics) (*plane, error) {
-	p := &plane{}
+func newPlane(procSys string, log *slog.Logger, m *metrics) (*plane, error) {
+	p := &plane{gone: map[string]struct{}{}}
 	for range 3 {
 		c, err := netlink.New()
 		if err != nil {
@@ -28,7 +28,7 @@ func newPlane(log *slog.Logger, m *metrics) (*plane, error) {
 		}
 		p.conns = append(p.conns, c)
 	}
-	p.links = link.New(p.conns[0], log, m.hooks("links"))
+	p.links = link.New(p.conns[0], procSys, log, m.hooks("links"))
 	p.routes = route.New(p.conns[1], log, m.hooks("routes"))
 	p.neighs = neigh.New(p.conns[2], log, m.hooks("neighbours"))
 	return p, nil
@@ -55,15 +55,22 @@ func (p *plane) set(w topology.Wanted, forward link.Families) {
 	p.routes.SetCluster(w.Routes)
 }
 
+// setEndpoints hands over the endpoints that a start found, but those that went down meanwhile.
 func (p *plane) setEndpoints(list []model.Endpoint) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var links []link.Endpoint
 	var routes []model.Route
 	for _, ep := range list {
+		if _, gone := p.gone[ep.Key()]; gone {
+			continue
+		}
 		links = append(links, hostSide(ep))
 		routes = append(routes, podRoutesOf(ep)...)
 	}
 	p.links.SetEndpoints(links)
 	p.routes.SetEndpoints(routes)
+	p.known, p.gone = true, nil
 }
 
 func hostSide(ep model.Endpoint) link.Endpoint {
@@ -95,6 +102,11 @@ func (p *plane) Up(ctx context.Context, ep model.Endpoint) error {
 
 // Down removes what Up made, and the interface with it unless keepLink.
 func (p *plane) Down(ctx context.Context, ep model.Endpoint, keepLink bool) error {
+	p.mu.Lock()
+	if !p.known {
+		p.gone[ep.Key()] = struct{}{}
+	}
+	p.mu.Unlock()
 	for _, r := range podRoutesOf(ep) {
 		p.routes.DeleteEndpoint(r.Dst)
 	}

@@ -63,6 +63,7 @@ func addrRequest(typ, flags int, a Addr) *nl.NetlinkRequest {
 	}
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, a.Prefix.Addr().AsSlice()))
+	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, a.Prefix.Addr().AsSlice())) // without it, the length isn't compared
 	return req
 }
 

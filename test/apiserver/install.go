@@ -28,12 +28,13 @@ import (
 // Manifest is the path of the install manifest below the repository's top directory.
 const Manifest = "manifests/margay.yaml"
 
-const crdKind = "CustomResourceDefinition"
+// CRDs is the kind of our resource definitions, for Install.
+const CRDs = "CustomResourceDefinition"
 
 // InstallCRDs creates the resource definitions of the install manifest and returns when all of them are served.
 func InstallCRDs(t testing.TB, cfg *rest.Config) {
 	t.Helper()
-	if err := Install(t.Context(), cfg, crdKind); err != nil {
+	if err := Install(t.Context(), cfg, CRDs); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -76,7 +77,7 @@ func Install(ctx context.Context, cfg *rest.Config, kinds ...string) error {
 		if err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("create %s %s: %w", o.GetKind(), o.GetName(), err)
 		}
-		if o.GetKind() == crdKind {
+		if o.GetKind() == CRDs {
 			crds = append(crds, o)
 		}
 	}

@@ -63,14 +63,15 @@ func (s *sandbox) add() error {
 	return nil
 }
 
-// openPod opens the sandbox's namespace and refuses the plugin's own, in which both sides would be the node's.
+// openPod opens the sandbox's namespace and refuses the plugin's own, in which both sides would be the node's, whatever
+// CNI_NETNS_OVERRIDE allows.
 func (s *sandbox) openPod() (*podNS, error) {
 	pod, err := openPodNS(s.netns)
 	if err != nil {
 		return nil, err
 	}
 	own, err := pod.own()
-	if err == nil && own && !s.sameNS {
+	if err == nil && own {
 		err = badNS(s.netns, errors.New("it is the plugin's own"))
 	}
 	if err != nil {
@@ -128,6 +129,9 @@ func (s *sandbox) build(agent *agent, host *netlink.Handle, pod *podNS, got *wir
 	}
 	inner, err := pod.setUp(s.ifName, got.Addrs)
 	if err != nil {
+		return made, err
+	}
+	if err := settle(host, made, pod, inner, got.Addrs); err != nil {
 		return made, err
 	}
 	if _, err := agent.ask(s.request(wire.OpActivate), wire.Timeout); err != nil {

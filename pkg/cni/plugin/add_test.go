@@ -52,6 +52,18 @@ func TestAddWithoutPod(t *testing.T) {
 	l.empty()
 }
 
+// The agent decides on the MTU, and both sides have it.
+func TestAddMTU(t *testing.T) {
+	l, pod := newLab(t), newNS(t)
+	l.agent.mtu = 8950
+	r := l.add(call{id: "c1", pod: "web", netns: pod.path})
+	for got, name := range map[int]string{pod.link(t, "eth0").Attrs().MTU: "pod side", l.node.link(t, r.Interfaces[0].Name).Attrs().MTU: "host side", r.Interfaces[1].Mtu: "result"} {
+		if got != 8950 {
+			t.Errorf("%s has mtu %d", name, got)
+		}
+	}
+}
+
 // Where neither side may speak IPv6, a pod without such an address is left so, and a pod with one gets it.
 func TestAddIPv6Disabled(t *testing.T) {
 	for _, addrs := range [][]netip.Addr{{pod4}, {pod6}, {pod4, pod6}} {
@@ -106,6 +118,7 @@ func TestAddRollsBack(t *testing.T) {
 			l.agent.on(wire.OpActivate, func(*wire.Request) *wire.Response { l.agent.stop(); return nil })
 		}, 11, "activate", false, true},
 		{"name taken in pod", func(l *lab, c *call) { takeName(l.t, c.netns, "eth0") }, 102, "eth0 exists already", true, false},
+		{"default route taken in pod", func(l *lab, c *call) { takeRoute(l.t, c.netns) }, 999, "add route to 0.0.0.0/0 on pod interface eth0", true, false},
 		{"netns gone", func(l *lab, c *call) { c.netns = "/var/run/netns/gone" }, 8, "/var/run/netns/gone", false, false},
 		{"netns is a file", func(l *lab, c *call) { c.netns = "/etc/passwd" }, 8, "/etc/passwd", false, false},
 		{"netns is the node's", func(l *lab, c *call) { c.netns = l.node.path }, 8, "own", false, false},
@@ -276,6 +289,29 @@ func takeName(t testing.TB, path, name string) {
 	pair.PeerName = "foreign"
 	if err := p.nl.LinkAdd(pair); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// takeRoute gives a pod a default route by another interface.
+func takeRoute(t testing.TB, path string) {
+	t.Helper()
+	takeName(t, path, "other")
+	p, err := openPodNS(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	for _, name := range []string{"foreign", "other"} { // the other end first: a route needs both up
+		link, err := p.nl.LinkByName(name)
+		if err == nil {
+			err = p.nl.LinkSetUp(link)
+		}
+		if err == nil && name == "other" {
+			err = p.nl.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(everywhere(pod4)), Scope: netlink.SCOPE_LINK})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

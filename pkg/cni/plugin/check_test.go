@@ -2,9 +2,11 @@ package plugin
 
 import (
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"testing"
 
+	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/vishvananda/netlink"
 
 	"github.com/margay-net/margay/pkg/cni/wire"
@@ -29,6 +31,17 @@ func TestCheck(t *testing.T) {
 		{"default route 4", func(l *lab, pod *ns) error {
 			return pod.nl.RouteDel(podRoutes(pod.link(l.t, "eth0").Attrs().Index, pod4)[1])
 		}, 101, []string{"route to 0.0.0.0/0 is missing"}},
+		{"default route narrowed", func(l *lab, pod *ns) error {
+			r := podRoutes(pod.link(l.t, "eth0").Attrs().Index, pod4)[1]
+			narrow := *r
+			narrow.Dst = ipNet(netip.MustParsePrefix("10.0.0.0/8"))
+			return errors.Join(pod.nl.RouteDel(r), pod.nl.RouteAdd(&narrow))
+		}, 101, []string{"route to 0.0.0.0/0 is missing"}},
+		{"neighbour no longer permanent", func(l *lab, pod *ns) error {
+			n := podNeigh(pod.link(l.t, "eth0").Attrs().Index, pod4)
+			n.State = netlink.NUD_STALE
+			return pod.nl.NeighSet(n)
+		}, 101, []string{"neighbour 169.254.1.1"}},
 		{"default route 6", func(l *lab, pod *ns) error {
 			return pod.nl.RouteDel(podRoutes(pod.link(l.t, "eth0").Attrs().Index, pod6)[0])
 		}, 101, []string{"route to ::/0 is missing"}},
@@ -76,7 +89,11 @@ func TestCheck(t *testing.T) {
 func TestCheckAsksAgent(t *testing.T) {
 	l, pod := newLab(t), newNS(t)
 	c := call{id: "c1", pod: "web", netns: pod.path}
-	c.conf = map[string]any{"prevResult": l.add(c)}
+	result := l.add(c)
+	// what a later plugin of the list adds is not ours to check
+	result.Interfaces = append(result.Interfaces, &current.Interface{Name: "other0", Sandbox: pod.path})
+	result.IPs = append(result.IPs, &current.IPConfig{Interface: current.Int(2), Address: *ipNet(hostPrefix(pod6))}, &current.IPConfig{Address: *ipNet(hostPrefix(pod6))})
+	c.conf = map[string]any{"prevResult": result}
 	c.verb = "CHECK"
 	l.mustRun(c)
 	asked := l.agent.requests(wire.OpCheck)

@@ -3,8 +3,11 @@ package plugin
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/margay-net/margay/pkg/cni/wire"
 )
@@ -47,20 +50,19 @@ func TestDelAfterNetns(t *testing.T) {
 	l.empty()
 }
 
-// The agent takes the host side away by itself: the plugin must not wait for, or look for, a device.
+// The agent takes the host side away by itself, in the background: the plugin does not, which would take the kernel's time.
 func TestDelRemovedByAgent(t *testing.T) {
 	l, pod := newLab(t), newNS(t)
 	l.add(call{id: "c1", pod: "web", netns: pod.path})
 	l.agent.on(wire.OpRelease, func(req *wire.Request) *wire.Response {
-		if err := l.node.nl.LinkDel(l.node.link(t, req.HostVeth)); err != nil {
-			t.Error(err)
-		}
 		resp := l.agent.answer(req)
 		resp.Removed = true
 		return resp
 	})
 	l.mustRun(call{verb: "DEL", id: "c1", pod: "web", netns: pod.path})
-	l.empty()
+	if !l.node.has("cali68caf03a5f4") {
+		t.Error("the plugin took the host side away that the agent was about to")
+	}
 }
 
 // kubelet may delete a pod's old sandbox after it has made the new one, whose host side has the same name.
@@ -95,6 +97,20 @@ func TestDelLeavesForeignInterface(t *testing.T) {
 	l.mustRun(c)
 	if !pod.has("eth0") {
 		t.Error("DEL took a foreign eth0")
+	}
+	// and one whose host side is on this node, as another plugin makes it
+	pod = newNS(t)
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "veth01234567"
+	pair := netlink.NewVeth(attrs)
+	pair.PeerName, pair.PeerNamespace = "eth0", netlink.NsFd(pod.fd)
+	if err := l.node.nl.LinkAdd(pair); err != nil {
+		t.Fatal(err)
+	}
+	c.netns = pod.path
+	l.mustRun(c)
+	if !pod.has("eth0") {
+		t.Error("DEL took another plugin's eth0")
 	}
 }
 
@@ -154,6 +170,38 @@ func TestDelAgentIll(t *testing.T) {
 				t.Errorf("pod has %s, spool has %v", names(t, pod), l.spooled())
 			}
 		})
+	}
+}
+
+// An ADD that was killed half way leaves what DEL finds.
+func TestDelAfterKilledAdd(t *testing.T) {
+	l, pod := newLab(t), newNS(t)
+	c := call{verb: "ADD", id: "c1", pod: "web", netns: pod.path}
+	cmd := l.command(c)
+	l.agent.on(wire.OpActivate, func(*wire.Request) *wire.Response { cmd.Process.Kill(); return nil })
+	if l.node.do(cmd.Run) == nil || !pod.has("eth0") {
+		t.Fatal("ADD was not killed between its steps")
+	}
+	c.verb = "DEL"
+	l.mustRun(c)
+	l.empty()
+}
+
+func TestSpoolErrors(t *testing.T) {
+	dir := t.TempDir()
+	long := &wire.Request{Op: wire.OpRelease, ContainerID: strings.Repeat("c", 300), IfName: "eth0"}
+	if err := spool(dir, long); err == nil {
+		t.Error("a name of 300 bytes was spooled")
+	}
+	taken := &wire.Request{Op: wire.OpRelease, ContainerID: "c1", IfName: "eth0"}
+	if err := os.MkdirAll(filepath.Join(dir, "c1-eth0.json", "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := spool(dir, taken); err == nil {
+		t.Error("a directory was replaced")
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, "*.tmp")); len(files) > 0 {
+		t.Errorf("left %v", files)
 	}
 }
 

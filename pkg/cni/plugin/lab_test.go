@@ -202,6 +202,9 @@ func (l *lab) command(c call) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(binDir, "margay"))
 	cmd.Stdin = bytes.NewReader(l.conf(c))
 	cmd.Env = []string{"CNI_COMMAND=" + c.verb, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.netns, "CNI_IFNAME=" + c.ifName, "CNI_ARGS=" + c.args, "CNI_PATH=" + binDir}
+	if dir := os.Getenv("GOCOVERDIR"); dir != "" { // with GOFLAGS=-cover: the binary's own coverage
+		cmd.Env = append(cmd.Env, "GOCOVERDIR="+dir)
+	}
 	return cmd
 }
 

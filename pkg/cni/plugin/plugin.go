@@ -4,10 +4,11 @@
 // Everything that needs knowledge of the cluster it asks of the node's agent over a Unix socket (package wire); it has no
 // credential, no configuration but its standard input, and no state but the kernel's and the spool (see spool.go).
 //
-// It promises: ADD leaves either a working interface or nothing; DEL succeeds however often and whenever it is called,
-// and never waits for an agent that is not there; nothing but this sandbox's own pair is ever deleted, so a late DEL of
-// an old sandbox leaves the new sandbox of the same pod alone. It never touches other interfaces of a pod, never writes
-// routes on the host side (that is the agent's) and never leaves a thread in another network namespace.
+// It promises: ADD leaves either an interface that packets pass (settle.go) or nothing; DEL succeeds however often and
+// whenever it is called, and never waits for an agent that is not there; nothing but this sandbox's own pair is ever
+// deleted, so a late DEL of an old sandbox leaves the new sandbox of the same pod alone. It never touches other interfaces
+// of a pod, never writes routes on the host side (that is the agent's) and never leaves a thread in another network
+// namespace.
 //
 // How it knows its own objects: the host side by its name, cali and eleven hexadecimal digits; the pair by the kernel's
 // word: the pod side's peer index names the host side, and the host side's peer lies in the sandbox's namespace. Nothing

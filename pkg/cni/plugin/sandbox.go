@@ -18,7 +18,6 @@ type sandbox struct {
 	containerID string
 	ifName      string // CNI_IFNAME, such as eth0
 	netns       string // CNI_NETNS, a path; empty when the runtime has given the namespace up
-	sameNS      bool   // CNI_NETNS_OVERRIDE: the namespace may be the plugin's own
 	namespace   string
 	pod         string
 	podUID      string
@@ -54,7 +53,6 @@ func newSandbox(args *skel.CmdArgs) (*sandbox, error) {
 		containerID: args.ContainerID,
 		ifName:      args.IfName,
 		netns:       args.Netns,
-		sameNS:      args.NetnsOverride == "1" || strings.EqualFold(args.NetnsOverride, "true"),
 		namespace:   string(pod.K8S_POD_NAMESPACE),
 		pod:         string(pod.K8S_POD_NAME),
 		podUID:      string(pod.K8S_POD_UID),

@@ -137,8 +137,10 @@ func TestWalkthrough3Packets(t *testing.T) {
 			if gateway {
 				addRoutes(t, l.node, "uplink", netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
 			}
-			l.add(call{id: "c1", pod: "web", netns: pod.path})
 			addRoutes(t, peer, "uplink", hostPrefix(pod4), hostPrefix(pod6))
+			l.add(call{id: "c1", pod: "web", netns: pod.path})
+			echo(t, pod, pod6, l.node)
+			echo(t, pod, pod4, l.node)
 			for _, to := range [][]netip.Prefix{nodeAddrs, peerAddrs} {
 				for _, p := range to {
 					server := l.node
@@ -148,8 +150,6 @@ func TestWalkthrough3Packets(t *testing.T) {
 					echo(t, server, p.Addr(), pod)
 				}
 			}
-			echo(t, pod, pod4, l.node)
-			echo(t, pod, pod6, l.node)
 		})
 	}
 }
@@ -177,6 +177,11 @@ func wireUp(t *testing.T, node, peer *ns) {
 			}
 		}
 		if err := n.nl.LinkSetUp(link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n, addr := range map[*ns]netip.Addr{node: nodeAddrs[1].Addr(), peer: peerAddrs[1].Addr()} {
+		if err := await("uplink", func() (bool, error) { return local(n.nl, n.link(t, "uplink"), addr) }); err != nil {
 			t.Fatal(err)
 		}
 	}

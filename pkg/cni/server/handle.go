@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/margay-net/margay/pkg/cni/wire"
 	"github.com/margay-net/margay/pkg/ipam"
@@ -90,8 +91,22 @@ func check(r *wire.Request) error {
 	}
 }
 
+// startPatience is how long an assign waits for an agent that starts: so a restart fails no pod's start.
+const startPatience = 3 * time.Second
+
+// waitReady returns why pods cannot be added, after a while.
+func (s *Server) waitReady(ctx context.Context) error {
+	for end := time.Now().Add(startPatience); ; {
+		err := s.Ready()
+		if err == nil || time.Now().After(end) || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 func (s *Server) assign(ctx context.Context, c *conn, r *wire.Request) *wire.Response {
-	if err := s.Ready(); err != nil {
+	if err := s.waitReady(ctx); err != nil {
 		return answer(err, wire.NotReady)
 	}
 	want := model.Endpoint{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName, Namespace: r.Namespace, Pod: r.Pod,

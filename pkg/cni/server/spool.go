@@ -20,7 +20,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	t := time.NewTicker(spoolEvery)
 	defer t.Stop()
 	for {
-		if err := s.drainOnce(ctx); err != nil && ctx.Err() == nil {
+		if err := s.DrainOnce(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Error("read the spool of releases failed", "dir", s.Spool, "err", err)
 		}
 		select {
@@ -31,7 +31,8 @@ func (s *Server) Drain(ctx context.Context) error {
 	}
 }
 
-func (s *Server) drainOnce(ctx context.Context) error {
+// DrainOnce does what is in the spool now.
+func (s *Server) DrainOnce(ctx context.Context) error {
 	files, err := os.ReadDir(s.Spool)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

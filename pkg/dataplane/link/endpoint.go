@@ -7,7 +7,6 @@ import (
 
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/netlink"
-	"github.com/margay-net/margay/pkg/reconcile"
 )
 
 // setting is a model.Sysctl of a pod's device; %s in the path is the device. For silent ones the kernel sends no event.
@@ -63,7 +62,7 @@ func (l *Links) mendEndpoint(dev string) error {
 	if index == 0 {
 		return fmt.Errorf("put endpoint device %s: %w", dev, netlink.ErrNoDevice)
 	}
-	if err := l.conn.Do(func() error { return writeSysctls(sysctls(dev, ep.Families, false)) }); err != nil {
+	if err := l.conn.Do(func() error { return l.proc.put(sysctls(dev, ep.Families, false)) }); err != nil {
 		return err
 	}
 	if !up {
@@ -91,63 +90,7 @@ func (l *Links) mendForwarding() error {
 	if f.V6 {
 		want = append(want, model.Sysctl{Path: "net/ipv6/conf/all/forwarding", Value: "1"})
 	}
-	return l.conn.Do(func() error { return writeSysctls(want) })
-}
-
-// writeSysctls writes those that are not right.
-func writeSysctls(want []model.Sysctl) error {
-	var failed reconcile.Failures
-	for _, s := range want {
-		have, err := readSysctl(s.Path)
-		if err == nil && have != s.Value {
-			err = writeSysctl(s)
-		}
-		failed.Add(err)
-	}
-	return failed.Err()
-}
-
-// lookOn looks at the silent sysctls until ctx is done.
-func (l *Links) lookOn(ctx context.Context) error {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			l.look()
-		}
-	}
-}
-
-// look marks the devices whose silent sysctls are wrong. Failures are left to the loop, which says them.
-func (l *Links) look() {
-	l.mu.Lock()
-	all := make([]Endpoint, 0, len(l.endpoints))
-	for dev, ep := range l.endpoints {
-		if ep.index != 0 {
-			all = append(all, Endpoint{dev, ep.Families})
-		}
-	}
-	l.mu.Unlock()
-	var wrong []string
-	_ = l.conn.Do(func() error {
-		for _, ep := range all {
-			for _, s := range sysctls(ep.Dev, ep.Families, true) {
-				if have, err := readSysctl(s.Path); err == nil && have != s.Value {
-					wrong = append(wrong, ep.Dev)
-					break
-				}
-			}
-		}
-		return nil
-	})
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, dev := range wrong {
-		l.mark(dev)
-	}
+	return l.conn.Do(func() error { return l.proc.put(want) })
 }
 
 // How long DeleteLink waits, and how often it looks.
@@ -199,5 +142,15 @@ func (l *Links) DeleteLink(ctx context.Context, name string, index int) error {
 			}
 			timer.Reset(pause)
 		}
+	}
+}
+
+// settle waits until no removal is under way.
+func (l *Links) settle() {
+	for range maxDeletes {
+		l.deletes <- struct{}{}
+	}
+	for range maxDeletes {
+		<-l.deletes
 	}
 }

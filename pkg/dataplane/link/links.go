@@ -46,6 +46,7 @@ type endpoint struct {
 // Links is the node's devices as far as they are ours. All methods may be called from any goroutine.
 type Links struct {
 	conn    *netlink.Conn
+	proc    procSys
 	log     *slog.Logger
 	loop    *reconcile.Loop
 	deletes chan struct{}
@@ -58,10 +59,10 @@ type Links struct {
 	dirty      map[string]bool // devices to look at
 }
 
-// New returns Links that do nothing yet. The Conn must be their own.
-func New(c *netlink.Conn, log *slog.Logger, hooks reconcile.Hooks) *Links {
+// New returns Links that do nothing yet. The Conn must be their own. proc is where the node's /proc/sys is mounted.
+func New(c *netlink.Conn, proc string, log *slog.Logger, hooks reconcile.Hooks) *Links {
 	l := &Links{
-		conn: c, log: log.With("subsystem", "link"), deletes: make(chan struct{}, maxDeletes),
+		conn: c, proc: procSys(proc), log: log.With("subsystem", "link"), deletes: make(chan struct{}, maxDeletes),
 		vxlanIndex: map[string]int{}, endpoints: map[string]endpoint{}, dirty: map[string]bool{},
 	}
 	l.loop = reconcile.NewLoop(l, l.log, hooks)
@@ -128,12 +129,14 @@ func (l *Links) DeleteEndpoint(dev string) {
 	delete(l.dirty, dev)
 }
 
-// Run keeps the kernel as it should be until ctx is done. It fails only when it can't hear of the kernel's events.
+// Run keeps the kernel as it should be until ctx is done, and returns when the removals that DeleteLink began are over. It
+// fails only when it can't hear of the kernel's events.
 func (l *Links) Run(ctx context.Context) error {
 	events, err := l.conn.Subscribe(netlink.GroupLink, netlink.GroupAddr4, netlink.GroupAddr6, netlink.GroupNetconf4, netlink.GroupNetconf6)
 	if err != nil {
 		return fmt.Errorf("run links: %w", err)
 	}
+	defer l.settle()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return events.Run(ctx, l.event, l.loop.KickResync) })
 	g.Go(func() error { return l.loop.Run(ctx) })

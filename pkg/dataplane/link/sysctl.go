@@ -7,14 +7,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/margay-net/margay/pkg/model"
+	"github.com/margay-net/margay/pkg/reconcile"
 )
 
-const procSys = "/proc/sys/"
+// procSys is where the node's /proc/sys is mounted: in a container without privileges /proc/sys itself is read-only.
+type procSys string
 
-// readSysctl returns the value of a file below /proc/sys in the thread's network namespace. Plain system calls: this is
-// done hundreds of times a second.
-func readSysctl(path string) (string, error) {
-	fd, err := unix.Open(procSys+path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+// path returns the file of a sysctl.
+func (p procSys) path(sysctl string) string { return string(p) + "/" + sysctl }
+
+// read returns the value of a sysctl in the thread's network namespace. Plain system calls: no
+// poller, no stat.
+func (p procSys) read(path string) (string, error) {
+	fd, err := unix.Open(p.path(path), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", fmt.Errorf("read sysctl %s: %w", path, err)
 	}
@@ -27,8 +32,8 @@ func readSysctl(path string) (string, error) {
 	return strings.TrimSpace(string(buf[:n])), nil
 }
 
-func writeSysctl(s model.Sysctl) error {
-	fd, err := unix.Open(procSys+s.Path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+func (p procSys) write(s model.Sysctl) error {
+	fd, err := unix.Open(p.path(s.Path), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("write sysctl %s: %w", s.Path, err)
 	}
@@ -37,4 +42,17 @@ func writeSysctl(s model.Sysctl) error {
 		return fmt.Errorf("write sysctl %s: %w", s.Path, err)
 	}
 	return nil
+}
+
+// put writes those that are not right.
+func (p procSys) put(want []model.Sysctl) error {
+	var failed reconcile.Failures
+	for _, s := range want {
+		have, err := p.read(s.Path)
+		if err == nil && have != s.Value {
+			err = p.write(s)
+		}
+		failed.Add(err)
+	}
+	return failed.Err()
 }

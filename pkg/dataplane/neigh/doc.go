@@ -9,6 +9,6 @@
 // SetFDB were called, and never anything on another device.
 //
 // The kernel's own ways that this package has to know: a device that goes down or changes its MAC loses its neighbours,
-// permanent ones too, but keeps its forwarding entries; a forwarding entry can have several destinations, and a replace
-// replaces the first of them.
+// permanent ones too, but keeps its forwarding entries; a forwarding entry can have several destinations, a replace
+// replaces the first of them, and no event says which.
 package neigh

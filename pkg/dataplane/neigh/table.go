@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -206,7 +207,13 @@ func (t *Table) mend(k key) error {
 	if !k.fdb {
 		n.MAC = want.mac
 	}
-	if err := t.conn.PutNeigh(n); err != nil {
+	err := t.conn.PutNeigh(n)
+	if errors.Is(err, unix.ENODEV) && len(t.devs.Look()) > 0 { // the device went before its event came
+		t.refresh()
+		t.loop.KickResync()
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	t.entries.Have(k, want)
@@ -231,11 +238,13 @@ func (t *Table) event(e netlink.Event) {
 		case e.Deleted() || absent(n):
 			t.entries.Lost(k)
 		default:
+			if _, known := t.entries.Known(k); k.fdb && !known {
+				// It came beside the MAC's other destinations or in place of one: the event doesn't say.
+				t.entries.LostIf(func(o key, _ value) bool { return o.fdb && o.index == k.index && o.mac == k.mac })
+			}
 			t.entries.Have(k, v)
 		}
-		if t.entries.IsDirty(k) {
-			t.loop.Kick()
-		}
+		t.loop.Kick()
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		changed, lost := t.devs.Event(e)
 		if lost != 0 {

@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,8 @@ func (t *Table) Resync(context.Context) error {
 	protos := t.protos()
 	t.mu.Unlock()
 
-	var all []netlink.Route
+	all := make(map[key]netlink.Route)
+	var twice []netlink.Route
 	for _, family := range netlink.Families {
 		for _, proto := range protos {
 			routes, err := t.conn.Routes(family, proto)
@@ -30,34 +32,43 @@ func (t *Table) Resync(context.Context) error {
 				t.mu.Unlock()
 				return err
 			}
-			all = append(all, routes...)
+			for _, r := range routes {
+				if _, there := all[keyOf(r)]; there {
+					twice = append(twice, r)
+				} else {
+					all[keyOf(r)] = r
+				}
+			}
 		}
 	}
+	t.take(all, twice)
+	return nil
+}
 
+// take takes a listing in. Routes in twice have the same key as one in all, and stand behind it.
+func (t *Table) take(all map[key]netlink.Route, twice []netlink.Route) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	have := make(map[key]netlink.Route, len(all))
-	t.surplus = nil
-	for _, r := range all {
-		k := keyOf(r)
-		want, wanted := t.routes.Wanted(k)
-		if !wanted && r.Proto != model.ProtoMargay {
+	for k, r := range all {
+		if r.Proto == model.ProtoMargay {
 			continue
 		}
-		first, twice := have[k]
-		switch {
-		case !twice:
-			have[k] = r
-		case r.Proto != model.ProtoMargay: // behind ours, and not ours
-		case r != want:
-			t.surplus = append(t.surplus, r)
-		case first.Proto == model.ProtoMargay: // ours stands behind another one of ours
-			t.surplus = append(t.surplus, first)
-			have[k] = r
+		if _, wanted := t.routes.Wanted(k); !wanted {
+			delete(all, k)
 		}
 	}
-	t.routes.Listed(have)
-	return nil
+	t.surplus = nil
+	for _, r := range twice {
+		if r.Proto != model.ProtoMargay {
+			continue
+		}
+		k := keyOf(r)
+		if want, _ := t.routes.Wanted(k); r == want && all[k].Proto == model.ProtoMargay {
+			all[k], r = r, all[k]
+		}
+		t.surplus = append(t.surplus, r)
+	}
+	t.routes.Listed(all)
 }
 
 // protos returns the protocols that wanted routes have, besides our own.
@@ -113,7 +124,14 @@ func (t *Table) applyPut(k key) error {
 	if want.Type == unix.RTN_BLACKHOLE && k.dst.IsSingleIP() && !t.podsKnown {
 		return nil // a pod that we don't know of yet may have that address
 	}
-	return t.put(k)
+	err := t.put(k)
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENETDOWN) {
+		if changed := t.devs.Look(); len(changed) > 0 { // the device went before its event came
+			t.changed(changed)
+			return nil
+		}
+	}
+	return err
 }
 
 func (t *Table) applyRemove(k key) error {

@@ -11,8 +11,6 @@ lib=$(dirname "${BASH_SOURCE[0]}")
 . "$lib/cgroup.sh"
 # shellcheck source=control.sh
 . "$lib/control.sh"
-# shellcheck source=template.sh
-. "$lib/template.sh"
 # shellcheck source=node.sh
 . "$lib/node.sh"
 # shellcheck source=ptp.sh

@@ -74,6 +74,8 @@ start_forwarder() {
 	running forward-in || rm -f "$socket"
 	daemon forward-in "$(netns_of 1)" socat "UNIX-LISTEN:$socket,fork" TCP:127.0.0.1:6443
 	daemon forward-out - socat "TCP-LISTEN:$(api_port),bind=127.0.0.1,reuseaddr,fork" "UNIX-CONNECT:$socket"
+	sleep 0.2
+	running forward-out || die "127.0.0.1:$(api_port) can not be had: see $STATE/logs/forward-out.log"
 }
 
 wait_for_apiserver() {

@@ -18,14 +18,13 @@ router6_of() { echo "fd00:$(subnet_of "$1")0::1"; }
 addresses_of() { if [ "$DUAL" = 1 ]; then echo "$(ip4_of "$1"),$(ip6_of "$1")"; else ip4_of "$1"; fi; }
 
 make_fabric() {
-	[ ! -e "/run/netns/$FABRIC" ] || return 0
-	ip netns add "$FABRIC"
-	ip -n "$FABRIC" link set lo up
 	local s
+	[ -e "/run/netns/$FABRIC" ] || ip netns add "$FABRIC"
+	ip -n "$FABRIC" link set lo up
 	for s in $(seq "$SUBNETS"); do
-		ip -n "$FABRIC" link add "subnet$s" type bridge
-		ip -n "$FABRIC" addr add "192.168.${s}0.1/24" dev "subnet$s"
-		ip -n "$FABRIC" addr add "fd00:${s}0::1/64" dev "subnet$s" nodad
+		ip -n "$FABRIC" link show "subnet$s" >/dev/null 2>&1 || ip -n "$FABRIC" link add "subnet$s" type bridge
+		ip -n "$FABRIC" addr replace "192.168.${s}0.1/24" dev "subnet$s"
+		ip -n "$FABRIC" addr replace "fd00:${s}0::1/64" dev "subnet$s" nodad
 		ip -n "$FABRIC" link set "subnet$s" up
 	done
 	# It routes, and its bridges keep what they carry from iptables.

@@ -11,7 +11,8 @@ image() {
 	shift 3
 	[ ! -e "$IMAGES/$name.tar" ] || return 0
 	printf 'image %-20s ' "$name"
-	root=$(mktemp -d "$IMAGES/.$name.XXXXXX")
+	root=$IMAGES/.$name.$$
+	mkdir "$root"
 	"$fill" "$root"
 	"$BIN/mkimg" -o "$IMAGES/$name.tar" -t "$tag" "$@" "$root"
 	rm -rf --one-file-system "$root"

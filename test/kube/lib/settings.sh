@@ -6,7 +6,7 @@
 KUBE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 REPO=$(cd "$KUBE/../.." && pwd)
 CLUSTER=${CLUSTER:-margay}
-CACHE=${MARGAY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/margay}/kube
+CACHE=$(realpath -m "${MARGAY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/margay}")/kube
 STATE=$CACHE/clusters/$CLUSTER
 
 # Every process of a cluster carries this in its environment. Only what
@@ -15,9 +15,11 @@ MARK=MARGAY_KUBE=$CLUSTER:$STATE
 
 # Where the programs and the images of this source are: the names carry a hash
 # of what they are made from, so an older build is never taken for this one.
-hash_of() { (cd "$KUBE" && cat "$@" | sha256sum | cut -c1-12); }
+# Patterns expand here, below test/kube, wherever the caller is.
+# shellcheck disable=SC2048,SC2086
+hash_of() { (cd "$KUBE" && cat $* | sha256sum | cut -c1-12); }
 bin_key=$(hash_of go.mod go.sum containerd/go.mod containerd/go.sum lib/programs.sh \
-	certs/*.go coredns/*.go mkimg/{main,image,layer}.go pause/*.go)
+	'certs/*.go' 'coredns/*.go' mkimg/{main,image,layer}.go 'pause/*.go')
 image_key=$(echo "$bin_key $(hash_of rootfs lib/images.sh lib/template.sh)" | sha256sum | cut -c1-12)
 BIN=$CACHE/bin-$bin_key
 IMAGES=$CACHE/images-$image_key

@@ -1,8 +1,6 @@
 # shellcheck shell=bash
-# Template: a containerd directory with all images imported and unpacked. Each
-# node gets a copy made of hard links, which costs neither time nor disk:
-# containerd never writes into a blob or an unpacked layer. Only its databases
-# are copied. Sourced by build and up.
+# Template: a containerd directory with all images imported and unpacked, of
+# which each node gets a copy (see node.sh). Sourced by build, after images.sh.
 
 make_template() {
 	local work=$IMAGES/.template.$$ start=$SECONDS
@@ -47,16 +45,4 @@ import_images() {
 	kill "$pid"
 	wait "$pid" || true
 	return "$ok"
-}
-
-# copy_template DIR fills a node's containerd directory.
-copy_template() {
-	[ ! -e "$1/.from-template" ] || return 0
-	mkdir -p "$1"
-	cp -al "$IMAGES/template/." "$1/"
-	local db
-	(cd "$IMAGES/template" && find . -name '*.db') | while read -r db; do
-		cp --remove-destination "$IMAGES/template/$db" "$1/$db"
-	done
-	touch "$1/.from-template"
 }
