@@ -107,11 +107,11 @@ func (p *plane) Down(ctx context.Context, ep model.Endpoint, keepLink bool) erro
 		p.gone[ep.Key()] = struct{}{}
 	}
 	p.mu.Unlock()
+	if keepLink {
+		return p.routes.DropEndpoint(podRoutesOf(ep))
+	}
 	for _, r := range podRoutesOf(ep) {
 		p.routes.DeleteEndpoint(r.Dst)
-	}
-	if keepLink {
-		return nil
 	}
 	p.links.DeleteEndpoint(ep.HostVeth)
 	return p.links.DeleteLink(ctx, ep.HostVeth, 0)

@@ -55,6 +55,15 @@ func HostVeth(namespace, pod string) string {
 	return "cali" + hex.EncodeToString(sum[:])[:11]
 }
 
+// InterfaceVeth is the name of the host side of one of a pod's interfaces: HostVeth for eth0, and for any other the same
+// form over "<namespace>.<pod>/<interface>", which is no pod's.
+func InterfaceVeth(namespace, pod, ifName string) string {
+	if ifName == "eth0" {
+		return HostVeth(namespace, pod)
+	}
+	return HostVeth(namespace, pod+"/"+ifName)
+}
+
 // Node is what other nodes must know of a node.
 type Node struct {
 	Name string

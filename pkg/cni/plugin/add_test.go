@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -45,7 +46,7 @@ func TestAddWithoutPod(t *testing.T) {
 	l, pod := newLab(t), newNS(t)
 	r := l.add(call{id: "Test_1", netns: pod.path, ifName: "net0"})
 	asked := l.agent.requests(wire.OpAssign)[0]
-	if asked.Namespace != "cni" || asked.Pod != podName("Test_1") || r.Interfaces[0].Name != model.HostVeth("cni", asked.Pod) {
+	if asked.Namespace != "cni" || asked.Pod != podName("Test_1") || r.Interfaces[0].Name != model.InterfaceVeth("cni", asked.Pod, "net0") {
 		t.Errorf("asked for %s/%s, made %s", asked.Namespace, asked.Pod, r.Interfaces[0].Name)
 	}
 	l.mustRun(call{verb: "DEL", id: "Test_1", netns: pod.path, ifName: "net0"})
@@ -219,10 +220,36 @@ func TestAddTwice(t *testing.T) {
 	if !pod.has("eth0") || !l.node.has("cali68caf03a5f4") {
 		t.Error("the second ADD took the first one's interface away")
 	}
-	c.ifName = "net1"
+}
+
+// A device of the sandbox that has lost its name in there still is no stale one.
+func TestAddRenamed(t *testing.T) {
+	l, pod := newLab(t), newNS(t)
+	c := call{verb: "ADD", id: "c1", pod: "web", netns: pod.path}
+	l.mustRun(c)
+	eth0 := pod.link(t, "eth0")
+	if err := errors.Join(pod.nl.LinkSetDown(eth0), pod.nl.LinkSetName(eth0, "old0")); err != nil {
+		t.Fatal(err)
+	}
 	l.wantErr(c, 102, "another interface of this sandbox")
-	if !pod.has("eth0") || pod.has("net1") {
-		t.Error("ADD of a second interface harmed the first, or left its own")
+	if names(t, pod) != "lo old0" {
+		t.Errorf("pod has %s", names(t, pod))
+	}
+}
+
+// A pod's second interface has a host side of its own, and is refused where the first one has the default route.
+func TestAddSecondInterface(t *testing.T) {
+	l, pod := newLab(t), newNS(t)
+	c := call{verb: "ADD", id: "c1", pod: "web", netns: pod.path}
+	l.mustRun(c)
+	c.ifName = "net1"
+	l.wantErr(c, 999, "add default/web net1: add route to")
+	if names(t, pod) != "lo eth0" || !l.node.has("cali68caf03a5f4") || fmt.Sprint(l.agent.held()) != "[c1/eth0]" {
+		t.Errorf("pod has %s, the agent holds %v", names(t, pod), l.agent.held())
+	}
+	asked := l.agent.requests(wire.OpAssign)
+	if asked[0].HostVeth == asked[1].HostVeth {
+		t.Error("both have one host side")
 	}
 }
 

@@ -89,7 +89,7 @@ func (s *sandbox) request(op wire.Op) *wire.Request {
 		Namespace:   s.namespace,
 		Pod:         s.pod,
 		PodUID:      s.podUID,
-		HostVeth:    model.HostVeth(s.namespace, s.pod),
+		HostVeth:    model.InterfaceVeth(s.namespace, s.pod, s.ifName),
 	}
 }
 

@@ -96,7 +96,7 @@ func raise(host *netlink.Handle, link netlink.Link, addrs []netip.Addr) error {
 }
 
 // deleteStale deletes a device that has the name of s's host side, if it is that of an earlier sandbox of the same pod: a
-// veth of the pod's very name and with our Ethernet address, whose other side is not in this sandbox.
+// veth of this very name and with our Ethernet address, whose other side is not in this sandbox.
 func deleteStale(host *netlink.Handle, pod *podNS, s *sandbox, name string) error {
 	link, err := host.LinkByName(name)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
@@ -109,7 +109,7 @@ func deleteStale(host *netlink.Handle, pod *podNS, s *sandbox, name string) erro
 		return types.NewError(codeTaken, fmt.Sprintf("host interface %s exists already and %s", name, why),
 			"see `ip -d link show "+name+"`; delete it if nothing uses it")
 	}
-	if !ours(link) || name != model.HostVeth(s.namespace, s.pod) {
+	if !ours(link) || name != model.InterfaceVeth(s.namespace, s.pod, s.ifName) {
 		return taken("is not one of pod " + s.namespace + "/" + s.pod)
 	}
 	inside, err := peerIn(host, link, pod)

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/margay-net/margay/pkg/cni/wire"
@@ -110,7 +109,7 @@ func (s *Server) assign(ctx context.Context, c *conn, r *wire.Request) *wire.Res
 		return answer(err, wire.NotReady)
 	}
 	want := model.Endpoint{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName, Namespace: r.Namespace, Pod: r.Pod,
-		HostVeth: hostVeth(r)}
+		HostVeth: model.InterfaceVeth(r.Namespace, r.Pod, r.IfName)}
 	key := want.Key()
 	ep, err := s.IPAM.Assign(ctx, ipam.Request{UID: r.PodUID, Endpoint: want})
 	if err != nil {
@@ -121,14 +120,6 @@ func (s *Server) assign(ctx context.Context, c *conn, r *wire.Request) *wire.Res
 	s.open[key] = ep
 	s.mu.Unlock()
 	return &wire.Response{Assigned: &wire.Assigned{Addrs: ep.Addrs, HostVeth: ep.HostVeth, MTU: s.MTU()}}
-}
-
-// hostVeth is the host side's name. A second interface of a pod needs another than the first.
-func hostVeth(r *wire.Request) string {
-	if r.IfName == "eth0" {
-		return model.HostVeth(r.Namespace, r.Pod)
-	}
-	return model.HostVeth(r.Namespace, r.Pod+"."+r.IfName)
 }
 
 func (s *Server) activate(ctx context.Context, c *conn, r *wire.Request) *wire.Response {
@@ -149,16 +140,12 @@ func (s *Server) activate(ctx context.Context, c *conn, r *wire.Request) *wire.R
 	return &wire.Response{}
 }
 
-// release is idempotent. The address is free for others only after the interface is gone.
+// release is idempotent. The address is free for others only after the interface is gone. The interface of an endpoint
+// that is unknown here, or not active yet, is left to the plugin, which can tell its own from others of the same name.
 func (s *Server) release(ctx context.Context, r *wire.Request) *wire.Response {
-	ep := model.Endpoint{ContainerID: r.ContainerID, IfName: r.IfName, HostVeth: r.HostVeth}
-	if known, ok := s.IPAM.Lookup(ep.Key()); ok {
-		ep = known
-	} else if ep.HostVeth == "" {
+	ep, ok := s.IPAM.Lookup(model.Endpoint{ContainerID: r.ContainerID, IfName: r.IfName}.Key())
+	if !ok {
 		return &wire.Response{}
-	}
-	if !strings.HasPrefix(ep.HostVeth, "cali") || !linkPattern.MatchString(ep.HostVeth) {
-		return &wire.Response{Code: wire.Invalid, Msg: fmt.Sprintf("release: field hostVeth: %q is no interface of a pod", ep.HostVeth)}
 	}
 	keepLink := s.owned(ep)
 	if err := s.Dataplane.Down(ctx, ep, keepLink); err != nil {
@@ -169,11 +156,12 @@ func (s *Server) release(ctx context.Context, r *wire.Request) *wire.Response {
 	return &wire.Response{Removed: !keepLink}
 }
 
-// owned says whether another endpoint than ep has its interface: a newer sandbox of the same pod.
+// owned says whether somebody else has ep's interface: a newer sandbox of the same pod, or the plugin, whose ADD is
+// under way.
 func (s *Server) owned(ep model.Endpoint) bool {
 	s.mu.Lock()
-	for key, other := range s.open {
-		if key != ep.Key() && other.HostVeth == ep.HostVeth {
+	for _, other := range s.open {
+		if other.HostVeth == ep.HostVeth {
 			s.mu.Unlock()
 			return true
 		}

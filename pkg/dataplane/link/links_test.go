@@ -251,7 +251,7 @@ func TestPutEndpoint(t *testing.T) {
 	if err := l.PutEndpoint(ctx, Endpoint{"cali2", Families{V4: true}}); err != nil {
 		t.Fatal(err)
 	}
-	if n.Read("/proc/sys/"+"net/ipv4/conf/cali2/proxy_arp") != "1" || n.Read(procSys+"net/ipv6/conf/cali2/proxy_ndp") != "0" {
+	if n.Read("/proc/sys/"+"net/ipv4/conf/cali2/proxy_arp") != "1" || n.Read("/proc/sys/"+"net/ipv6/conf/cali2/proxy_ndp") != "0" {
 		t.Error("sysctls are not those of an IPv4 pod")
 	}
 	if _, up := l.conn.Index("cali2"); !up {

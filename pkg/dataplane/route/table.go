@@ -163,6 +163,23 @@ func (t *Table) DeleteEndpoint(prefixes ...netip.Prefix) {
 	}
 }
 
+// DropEndpoint is DeleteEndpoint for routes whose device stays, since a newer sandbox of the pod has it: they are removed
+// from the kernel, also when PutEndpoint and SetEndpoints have never told of them.
+func (t *Table) DropEndpoint(routes []model.Route) error {
+	var failed reconcile.Failures
+	for _, r := range routes {
+		r.Dst = r.Dst.Masked()
+		t.mu.Lock()
+		have := t.resolve(r)
+		t.mu.Unlock()
+		t.DeleteEndpoint(r.Dst)
+		if have.OIF != 0 {
+			failed.Add(t.conn.DeleteRoute(have))
+		}
+	}
+	return failed.Err()
+}
+
 func (t *Table) endpointOn(dev string) bool {
 	for _, r := range t.endpoints {
 		if r.Dev == dev {
