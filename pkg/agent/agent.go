@@ -184,6 +184,10 @@ func (a *Agent) start(ctx context.Context, srv *server.Server) error {
 			_ = srv.DrainOnce(ctx) // Drain says what fails
 			return nil
 		}},
+		{"adopt pods that the journal lacks", func() error {
+			_ = a.ipam.Audit(ctx, hasLink) // audit says what fails
+			return nil
+		}},
 		{"compute the wanted state", func() error { return a.plan(ctx) }},
 		{"install plugins", a.config.Install.Binaries},
 		{"install CNI configuration", func() error { return a.config.Install.Conflist(a.config.Node, a.podMTU()) }},
@@ -206,16 +210,18 @@ func (a *Agent) start(ctx context.Context, srv *server.Server) error {
 // audit looks after what no event tells of, once a minute.
 func (a *Agent) audit(ctx context.Context) error {
 	for failed := false; sleep(ctx, time.Minute); {
-		err := a.ipam.Audit(ctx, func(name string) bool {
-			_, err := net.InterfaceByName(name)
-			return err == nil
-		})
+		err := a.ipam.Audit(ctx, hasLink)
 		if err != nil && !failed {
 			a.log.Error("audit of addresses failed; it is tried again", "err", err)
 		}
 		failed = err != nil
 	}
 	return nil
+}
+
+func hasLink(name string) bool {
+	_, err := net.InterfaceByName(name)
+	return err == nil
 }
 
 // podRoutes returns the addresses that the kernel routes to pods' interfaces, with their names.

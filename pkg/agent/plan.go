@@ -213,7 +213,10 @@ func (a *Agent) defaultPools(ctx context.Context) error {
 		return fmt.Errorf("make ClusterInformation: %w", err)
 	}
 	for _, p := range []*model.Pool{a.config.Pool4, a.config.Pool6} {
-		if p == nil || slices.ContainsFunc(a.store.Pools(), func(o model.Pool) bool { return o.CIDR.Addr().Is6() == p.CIDR.Addr().Is6() }) {
+		seen := func() bool {
+			return slices.ContainsFunc(a.store.Pools(), func(o model.Pool) bool { return o.CIDR.Addr().Is6() == p.CIDR.Addr().Is6() })
+		}
+		if p == nil || seen() {
 			continue
 		}
 		err := a.client.CreatePool(ctx, &v3.IPPool{
@@ -227,7 +230,7 @@ func (a *Agent) defaultPools(ctx context.Context) error {
 			return err
 		}
 		a.log.Info("made default IP pool", "pool", p.Name, "cidr", p.CIDR.String())
-		if !waitFor(ctx, func() bool { return len(a.store.Pools()) > 0 }) {
+		if !waitFor(ctx, seen) {
 			return fmt.Errorf("IP pool %s was made but the watch does not tell of it", p.Name)
 		}
 	}
