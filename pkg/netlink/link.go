@@ -83,6 +83,8 @@ func (c *Conn) PutVXLAN(l Link) error {
 	}
 	if l.Index == 0 {
 		data.AddRtAttr(nl.IFLA_VXLAN_PORT, nl.BEUint16Attr(l.VXLAN.Port))
+		// No checksum of the outer UDP header, which IPv4 allows and RFC 7348 recommends: the inner packet has its own.
+		data.AddRtAttr(nl.IFLA_VXLAN_UDP_CSUM, nl.Uint8Attr(0))
 	}
 	req.AddData(info)
 	if err := c.talk.do(req); err != nil {
