@@ -252,6 +252,9 @@ func (a *Allocator) Release(key string) Released {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	as := a.live[key]
+	if as == nil {
+		as = a.recall(key)
+	}
 	if as == nil || as.Released {
 		return Released{}
 	}
@@ -261,6 +264,29 @@ func (a *Allocator) Release(key string) Released {
 	as.Released = true
 	a.wake()
 	return Released{Endpoint: as.Endpoint, Found: true}
+}
+
+// recall makes an assignment of what the own blocks hold for a container that the journal does not know: a reboot took the
+// journal, and now the runtime deletes the sandboxes of before. The caller holds mu.
+func (a *Allocator) recall(key string) *Assignment {
+	container, ifName, _ := strings.Cut(key, "/")
+	as := &Assignment{Endpoint: model.Endpoint{ContainerID: container, IfName: ifName}, Since: a.now()}
+	for _, b := range a.blocks {
+		for o := range b.obj.Spec.Allocations {
+			addr, handle := AddrAt(b.cidr, o), handleOf(b.obj, o)
+			if strings.HasSuffix(handle, "."+container) && attr(b.obj, o).Secondary[AttrNode] == a.node && a.inUse[addr] == "" {
+				as.Handle, as.Addrs = handle, append(as.Addrs, addr)
+			}
+		}
+	}
+	if len(as.Addrs) == 0 {
+		return nil
+	}
+	a.live[key] = as
+	for _, addr := range as.Addrs {
+		a.inUse[addr] = key
+	}
+	return as
 }
 
 // wake makes the settle loop run, soon when little is ready.

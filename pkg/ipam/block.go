@@ -182,7 +182,8 @@ func retire(b *v3.IPAMBlock, ordinal int, handle string, unseen bool, cooldown t
 		return
 	}
 	i := len(b.Spec.Attributes)
-	b.Spec.Attributes = append(b.Spec.Attributes, v3.AllocationAttribute{ReleasedAt: &metav1.Time{Time: now}})
+	released := metav1.Time{Time: now.Add(time.Second - 1).Truncate(time.Second)} // it is stored in whole seconds
+	b.Spec.Attributes = append(b.Spec.Attributes, v3.AllocationAttribute{ReleasedAt: &released})
 	b.Spec.Allocations[ordinal] = &i
 	delete(b.Spec.SequenceNumberForAllocation, strconv.Itoa(ordinal))
 	dropUnused(b)
@@ -205,7 +206,7 @@ func reap(b *v3.IPAMBlock, cooldown time.Duration, now time.Time) (next time.Tim
 		}
 		until := a.ReleasedAt.Add(cooldown)
 		// A clock that jumped back must not keep an address for ever.
-		if !until.After(now) || until.Sub(now) > cooldown {
+		if !until.After(now) || until.Sub(now) > cooldown+time.Second {
 			free(b, o)
 		} else if next.IsZero() || until.Before(next) {
 			next = until

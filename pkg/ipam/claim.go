@@ -126,10 +126,10 @@ func (a *Allocator) claim(ctx context.Context, family6 bool) error {
 // claimIn walks the blocks of a pool, from a place that depends on the node's name so that nodes seldom meet.
 func (a *Allocator) claimIn(ctx context.Context, p Pool) (bool, error) {
 	bits := p.BlockBits - p.CIDR.Bits()
-	if bits < 0 || bits > 30 {
+	if bits < 0 {
 		return false, fmt.Errorf("spec.blockSize %d does not fit spec.cidr %s", p.BlockBits, p.CIDR)
 	}
-	n := uint64(1) << bits
+	n := uint64(1) << min(bits, 62) // of an IPv6 pool of /48 no more are needed
 	h := fnv.New64a()
 	h.Write([]byte(a.node))
 	start := h.Sum64() % n

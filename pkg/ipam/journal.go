@@ -44,6 +44,7 @@ type journal struct {
 	lock  *os.File
 	size  int64 // bytes of whole lines
 	lines int
+	stale bool // it lacks what could not be written
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -168,7 +169,8 @@ func encodeEntry(buf *bytes.Buffer, e *entry) error {
 	return nil
 }
 
-// append writes entries behind the last whole line. On an error (a full disk) nothing of them is left in the file.
+// append writes entries behind the last whole line. On an error (a full disk) nothing of them is left in the file, and
+// compact writes it anew as soon as it can.
 func (j *journal) append(entries ...entry) error {
 	var buf bytes.Buffer
 	for i := range entries {
@@ -177,6 +179,7 @@ func (j *journal) append(entries ...entry) error {
 		}
 	}
 	if _, err := j.file.WriteAt(buf.Bytes(), j.size); err != nil {
+		j.stale = true
 		return errors.Join(fmt.Errorf("write journal %s: %w", j.path, err), j.file.Truncate(j.size))
 	}
 	j.size += int64(buf.Len())
@@ -211,13 +214,13 @@ func (j *journal) rewrite(live map[string]*Assignment) error {
 	if j.file != nil {
 		j.file.Close()
 	}
-	j.file, j.size, j.lines = f, int64(buf.Len()), len(entries)
+	j.file, j.size, j.lines, j.stale = f, int64(buf.Len()), len(entries), false
 	return nil
 }
 
-// compact writes the journal anew when it has grown far beyond the live assignments.
+// compact writes the journal anew when it has grown far beyond the live assignments, or lacks something.
 func (j *journal) compact(live map[string]*Assignment) error {
-	if j.lines <= compactAfter+2*len(live) {
+	if !j.stale && j.lines <= compactAfter+2*len(live) {
 		return nil
 	}
 	return j.rewrite(live)

@@ -234,6 +234,40 @@ func TestWalk(t *testing.T) {
 	compare(t, client, nodes, nil)
 }
 
+// TestReleaseAfterReboot: the journal is gone with the boot, and the runtime deletes the sandboxes of before it.
+func TestReleaseAfterReboot(t *testing.T) {
+	_, config, client := server(t)
+	makePool(t, client, "four", "10.50.0.0/26", 28)
+	makePool(t, client, "six", "fd00:50::/120", 124)
+	n := newNode(t, "node1", config)
+	var keys []string
+	for i := range 5 {
+		ep, err := n.add(fmt.Sprintf("c%d", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, ep.Key())
+	}
+	settle(t, n)
+	n.crash()
+	if err := os.RemoveAll(n.dir); err != nil {
+		t.Fatal(err)
+	}
+	clear(n.routes)
+	clear(n.links)
+	n.start()
+	for _, key := range keys {
+		if !n.alloc.Release(key).Found {
+			t.Errorf("%s is not found in the own blocks", key)
+		}
+	}
+	if n.alloc.Release("never-was/eth0").Found {
+		t.Error("a container that never was is found")
+	}
+	settle(t, n)
+	compare(t, client, []*node{n}, nil)
+}
+
 // spoil flips a byte of a file.
 func spoil(t *testing.T, path string, rnd *rand.Rand) {
 	b, err := os.ReadFile(path)

@@ -143,8 +143,14 @@ func (s *Server) activate(ctx context.Context, c *conn, r *wire.Request) *wire.R
 // release is idempotent. The address is free for others only after the interface is gone. The interface of an endpoint
 // that is unknown here, or not active yet, is left to the plugin, which can tell its own from others of the same name.
 func (s *Server) release(ctx context.Context, r *wire.Request) *wire.Response {
-	ep, ok := s.IPAM.Lookup(model.Endpoint{ContainerID: r.ContainerID, IfName: r.IfName}.Key())
+	key := model.Endpoint{ContainerID: r.ContainerID, IfName: r.IfName}.Key()
+	ep, ok := s.IPAM.Lookup(key)
 	if !ok {
+		// Its addresses may be in our blocks all the same, when a reboot took the journal.
+		if err := s.Ready(); err != nil {
+			return answer(err, wire.NotReady) // the plugin spools it
+		}
+		s.IPAM.Release(key)
 		return &wire.Response{}
 	}
 	keepLink := s.owned(ep)
