@@ -41,7 +41,7 @@ func TestInstall(t *testing.T) {
 		{false, "patch", "", "pods", ""},
 		{false, "list", "", "pods", ""},
 		{false, "update", calico, "clusterinformations", ""},
-{false, "get", "", "secrets", ""},
+		{false, "get", "", "secrets", ""},
 		{false, "get", "", "configmaps", ""},
 	} {
 		review := &authv1.SelfSubjectAccessReview{Spec: authv1.SelfSubjectAccessReviewSpec{
