@@ -8,6 +8,10 @@ NODES   ?= 3
 SUBNETS ?= 1
 CNI     ?= margay
 
+# What the tests take.
+FOCUS ?= \[sig-network\] (Networking Granular Checks: Pods|Services.*\[Conformance\])
+SKIP  ?= \[Feature:SCTPConnectivity\]
+
 LDFLAGS  := -s -w -X main.version=$(VERSION) -X github.com/margay-net/margay/pkg/agent.Version=$(VERSION)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 PLUGINS  := $(addprefix github.com/containernetworking/plugins/plugins/,meta/portmap meta/bandwidth main/loopback)
@@ -63,7 +67,11 @@ lint: ## Run the linters
 ##@ Test
 
 .PHONY: test
-test: test-unit test-kernel test-e2e ## All tests
+test: ## All tests; installs and builds what they need, leaves no cluster behind (root)
+	hack/deps
+	$(MAKE) test-unit
+	$(MAKE) test-kernel
+	$(MAKE) test-e2e
 
 .PHONY: test-unit
 test-unit: ## Tests that need neither root nor a cluster
@@ -72,11 +80,17 @@ test-unit: ## Tests that need neither root nor a cluster
 
 .PHONY: test-kernel
 test-kernel: ## Tests on the real kernel and API server, in network namespaces (root)
+	test/kube/build tools kube etcd
 	MARGAY_REQUIRE_ROOT=1 go test $$(go list ./... | grep -v /test/e2e)
 
 .PHONY: test-e2e
-test-e2e: cluster ## Tests on a cluster of test/kube (root)
-	KUBECONFIG=$$(test/kube/kubeconfig) go test -count=1 -timeout 30m ./test/e2e/...
+test-e2e: ## Tests on a cluster of their own; KEEP=1 leaves it (root)
+	hack/test-e2e $(E2E_FLAGS)
+
+.PHONY: e2e-upstream
+e2e-upstream: cluster ## Kubernetes' own tests of Services and pod networking, or those of FOCUS less SKIP (root)
+	test/kube/build e2e
+	test/kube/e2e '$(FOCUS)' '$(SKIP)'
 
 .PHONY: e2e-kind
 e2e-kind: ## The same tests on a kind cluster (Docker)

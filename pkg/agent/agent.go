@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -16,13 +15,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/margay-net/margay/pkg/cni/server"
-	"github.com/margay-net/margay/pkg/dataplane/link"
-	"github.com/margay-net/margay/pkg/dataplane/neigh"
-	"github.com/margay-net/margay/pkg/dataplane/route"
 	"github.com/margay-net/margay/pkg/ipam"
 	"github.com/margay-net/margay/pkg/kube"
 	"github.com/margay-net/margay/pkg/model"
-	"github.com/margay-net/margay/pkg/netlink"
 	"github.com/margay-net/margay/pkg/store"
 )
 
@@ -174,7 +169,7 @@ func (a *Agent) start(ctx context.Context, srv *server.Server) error {
 		{"make default pools", func() error { return a.defaultPools(ctx) }},
 		{"find the node's address", func() error { return a.findSelf(ctx) }},
 		{"read the node's addresses", func() error {
-			routes, err := podRoutes()
+			routes, err := a.plane.podRoutes()
 			if err != nil {
 				return err
 			}
@@ -185,7 +180,7 @@ func (a *Agent) start(ctx context.Context, srv *server.Server) error {
 			return nil
 		}},
 		{"adopt pods that the journal lacks", func() error {
-			_ = a.ipam.Audit(ctx, hasLink) // audit says what fails
+			_ = a.ipam.Audit(ctx, a.plane.hasLink) // audit says what fails
 			return nil
 		}},
 		{"compute the wanted state", func() error { return a.plan(ctx) }},
@@ -210,51 +205,11 @@ func (a *Agent) start(ctx context.Context, srv *server.Server) error {
 // audit looks after what no event tells of, once a minute.
 func (a *Agent) audit(ctx context.Context) error {
 	for failed := false; sleep(ctx, time.Minute); {
-		err := a.ipam.Audit(ctx, hasLink)
+		err := a.ipam.Audit(ctx, a.plane.hasLink)
 		if err != nil && !failed {
 			a.log.Error("audit of addresses failed; it is tried again", "err", err)
 		}
 		failed = err != nil
 	}
 	return nil
-}
-
-func hasLink(name string) bool {
-	_, err := net.InterfaceByName(name)
-	return err == nil
-}
-
-// podRoutes returns the addresses that the kernel routes to pods' interfaces, with their names.
-func podRoutes() (map[netip.Addr]string, error) {
-	c, err := netlink.New()
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	out := map[netip.Addr]string{}
-	for _, family := range netlink.Families {
-		routes, err := c.Routes(family, model.ProtoBoot)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range routes {
-			dev, err := net.InterfaceByIndex(r.OIF)
-			if err == nil && strings.HasPrefix(dev.Name, "cali") && r.Dst.IsSingleIP() {
-				out[r.Dst.Addr()] = dev.Name
-			}
-		}
-	}
-	return out, nil
-}
-
-// plane is the data plane's subsystems behind the CNI server's interface.
-type plane struct {
-	links  *link.Links
-	routes *route.Table
-	neighs *neigh.Table
-	conns  []*netlink.Conn
-
-	mu    sync.Mutex
-	known bool                // setEndpoints was called
-	gone  map[string]struct{} // endpoints that went down before, by Key: setEndpoints must not bring them back
 }

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,9 +20,22 @@ import (
 	"github.com/margay-net/margay/pkg/topology"
 )
 
+// plane is the data plane's subsystems behind the CNI server's interface.
+type plane struct {
+	links  *link.Links
+	routes *route.Table
+	neighs *neigh.Table
+	look   *netlink.Conn
+	conns  []*netlink.Conn // of links, routes, neighs and look
+
+	mu    sync.Mutex
+	known bool                // setEndpoints was called
+	gone  map[string]struct{} // endpoints that went down before, by Key: setEndpoints must not bring them back
+}
+
 func newPlane(procSys string, log *slog.Logger, m *metrics) (*plane, error) {
 	p := &plane{gone: map[string]struct{}{}}
-	for range 3 {
+	for range 4 {
 		c, err := netlink.New()
 		if err != nil {
 			p.close()
@@ -28,6 +43,7 @@ func newPlane(procSys string, log *slog.Logger, m *metrics) (*plane, error) {
 		}
 		p.conns = append(p.conns, c)
 	}
+	p.look = p.conns[3]
 	p.links = link.New(p.conns[0], procSys, log, m.hooks("links"))
 	p.routes = route.New(p.conns[1], log, m.hooks("routes"))
 	p.neighs = neigh.New(p.conns[2], log, m.hooks("neighbours"))
@@ -117,17 +133,48 @@ func (p *plane) Down(ctx context.Context, ep model.Endpoint, keepLink bool) erro
 	return p.links.DeleteLink(ctx, ep.HostVeth, 0)
 }
 
+// hasLink says whether the node has a device of that name. One system call: the audit asks for each pod.
+func (p *plane) hasLink(name string) bool {
+	index, _ := p.look.Index(name)
+	return index != 0
+}
+
+// podRoutes returns the addresses that the kernel routes to pods' interfaces, with their names.
+func (p *plane) podRoutes() (map[netip.Addr]string, error) {
+	devs, err := net.Interfaces() // once: each look-up by index would list them all
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	names := map[int]string{}
+	for _, d := range devs {
+		names[d.Index] = d.Name
+	}
+	out := map[netip.Addr]string{}
+	for _, family := range netlink.Families {
+		routes, err := p.look.Routes(family, model.ProtoBoot)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range routes {
+			if name := names[r.OIF]; strings.HasPrefix(name, "cali") && r.Dst.IsSingleIP() {
+				out[r.Dst.Addr()] = name
+			}
+		}
+	}
+	return out, nil
+}
+
 // Check returns what differs from what Up made.
 func (p *plane) Check(_ context.Context, ep model.Endpoint) error {
-	dev, err := net.InterfaceByName(ep.HostVeth)
-	if err != nil {
+	index, up := p.look.Index(ep.HostVeth)
+	if index == 0 {
 		return fmt.Errorf("interface %s of pod %s/%s is gone", ep.HostVeth, ep.Namespace, ep.Pod)
 	}
 	var errs []error
-	if dev.Flags&net.FlagUp == 0 {
+	if !up {
 		errs = append(errs, fmt.Errorf("interface %s of pod %s/%s is down", ep.HostVeth, ep.Namespace, ep.Pod))
 	}
-	routes, err := podRoutes()
+	routes, err := p.podRoutes()
 	if err != nil {
 		return err
 	}

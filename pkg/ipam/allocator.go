@@ -368,9 +368,9 @@ func (a *Allocator) compare(b *block) {
 				continue
 			}
 			held := handleOf(b.obj, ordinalOf(b.cidr, addr)) == as.Handle
-			if as.settled && !held {
+			if as.Settled && !held {
 				a.log.Warn("address of a living pod was released by somebody else; taking it again", "addr", addr.String(), "pod", as.Namespace+"/"+as.Pod)
-				as.settled = false
+				as.Settled = false
 				a.wake()
 			}
 		}
@@ -386,7 +386,7 @@ func (a *Allocator) Stats() Stats {
 		if !as.Released {
 			s.Endpoints++
 		}
-		if as.Released || !as.settled {
+		if as.Released || !as.Settled {
 			s.Unsettled++
 			if s.Oldest.IsZero() || as.Since.Before(s.Oldest) {
 				s.Oldest = as.Since

@@ -93,9 +93,10 @@ func (a *Allocator) dropRoutes(hasLink func(string) bool) {
 // An allocation whose interface lives is adopted: the journal was lost.
 // The caller holds mu.
 func (a *Allocator) leaked(hasLink func(string) bool, seen map[string]suspicion) map[string][]netip.Addr {
-	known := map[string]bool{}
+	known, taken := map[string]bool{}, map[string]bool{}
 	for _, as := range a.live {
 		known[as.Handle] = true
+		taken[as.HostVeth] = taken[as.HostVeth] || !as.Released
 	}
 	out := map[string][]netip.Addr{}
 	for _, b := range a.blocks {
@@ -105,7 +106,9 @@ func (a *Allocator) leaked(hasLink func(string) bool, seen map[string]suspicion)
 				continue
 			}
 			addr := AddrAt(b.cidr, o)
-			if hasLink(model.HostVeth(at.Secondary[AttrNamespace], at.Secondary[AttrPod])) {
+			// The interface of a pod that lives in another sandbox now says nothing of the old one.
+			veth := model.HostVeth(at.Secondary[AttrNamespace], at.Secondary[AttrPod])
+			if hasLink(veth) && !taken[veth] {
 				a.adopt(*at.HandleID, at.Secondary, addr)
 				continue
 			}
@@ -140,7 +143,7 @@ func (a *Allocator) adopt(handle string, secondary map[string]string, addr netip
 
 // releaseLeaked gives back all addresses of a handle, which is dropped before them.
 func (a *Allocator) releaseLeaked(ctx context.Context, handle string, addrs []netip.Addr) error {
-	if err := a.dropHandle(ctx, handle); err != nil {
+	if err := a.dropHandle(ctx, handle, nil); err != nil {
 		return err
 	}
 	cooldown := a.cluster.Config().Cooldown

@@ -255,7 +255,7 @@ func (a *Allocator) Sync(ctx context.Context, routes map[netip.Addr]string) erro
 			as.Active = slices.ContainsFunc(as.Addrs, func(addr netip.Addr) bool { return routes[addr] == as.HostVeth })
 			as.Released = !as.Active
 		}
-		as.settled = !as.Released && a.holds(as)
+		as.Settled = as.Settled && !as.Released && a.holds(as)
 	}
 	a.synced = true
 	a.wake()
@@ -291,7 +291,8 @@ func (a *Allocator) TunnelAddr(ctx context.Context, handle, kind string, family6
 	for try := 0; ; try++ {
 		cidr, ordinal, found := a.findTunnel(handle, family6)
 		if found {
-			return AddrAt(cidr, ordinal), a.makeHandle(ctx, handle, map[string]int{cidr.String(): 1})
+			_, err := a.makeHandle(ctx, handle, map[string]int{cidr.String(): 1})
+			return AddrAt(cidr, ordinal), err
 		}
 		if !cidr.IsValid() {
 			if try == writeTries {
@@ -306,7 +307,7 @@ func (a *Allocator) TunnelAddr(ctx context.Context, handle, kind string, family6
 		secondary := map[string]string{AttrNode: a.node, AttrType: kind, AttrTimestamp: a.now().UTC().Format(timestampFormat)}
 		err := a.writeBlock(ctx, cidr, func(b *v3.IPAMBlock) error { return take(b, ordinal, handle, secondary) })
 		if err == nil {
-			err = a.makeHandle(ctx, handle, map[string]int{cidr.String(): 1})
+			_, err = a.makeHandle(ctx, handle, map[string]int{cidr.String(): 1})
 		}
 		a.mu.Lock()
 		delete(a.inUse, addr)

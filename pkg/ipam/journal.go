@@ -20,6 +20,7 @@ const (
 	opBoot    = "boot"    // first line: which boot the journal belongs to
 	opAssign  = "assign"  // an assignment was handed out
 	opActive  = "active"  // its routes stand
+	opSettled = "settled" // the datastore knows, blocks and handle
 	opRelease = "release" // the pod is gone; the datastore may not know yet
 	opDone    = "done"    // the datastore knows; forget it
 )
@@ -28,7 +29,7 @@ const (
 type entry struct {
 	Op     string      `json:"op"`
 	Boot   string      `json:"boot,omitempty"`   // of boot
-	Key    string      `json:"key,omitempty"`    // of active, release and done
+	Key    string      `json:"key,omitempty"`    // of active, settled, release and done
 	Assign *Assignment `json:"assign,omitempty"` // of assign
 }
 
@@ -132,6 +133,10 @@ func replay(live map[string]*Assignment, e *entry) {
 	case opActive:
 		if a := live[e.Key]; a != nil {
 			a.Active = true
+		}
+	case opSettled:
+		if a := live[e.Key]; a != nil {
+			a.Settled = true
 		}
 	case opRelease:
 		if a := live[e.Key]; a != nil {

@@ -142,7 +142,7 @@ func (a *Allocator) gather() batch {
 		switch {
 		case as.Released:
 			work.give = append(work.give, released{as, as.unseen})
-		case !as.settled:
+		case !as.Settled:
 			as.unseen = false
 			work.take = append(work.take, as)
 		default:
@@ -344,12 +344,15 @@ func (a *Allocator) makeHandles(ctx context.Context, list []*Assignment) []error
 		if !all {
 			return nil // its block's error is reported already
 		}
-		if err := a.makeHandle(ctx, as.Handle, counts); err != nil {
+		made, err := a.makeHandle(ctx, as.Handle, counts)
+		if err != nil {
 			return fmt.Errorf("make handle %s: %w", as.Handle, err)
 		}
 		a.mu.Lock()
-		as.settled = true
-		a.mu.Unlock()
+		defer a.mu.Unlock()
+		as.Settled, as.handle = true, made
+		// Should the journal lack it, the handle is looked at once more after a restart.
+		_ = a.journal.append(entry{Op: opSettled, Key: as.Key()})
 		return nil
 	})
 }
@@ -360,7 +363,7 @@ func (a *Allocator) dropHandles(ctx context.Context, work *batch) []error {
 	var mu sync.Mutex
 	errs := each(work.give, func(r released) error {
 		if !r.unseen {
-			if err := a.dropHandle(ctx, r.Handle); err != nil {
+			if err := a.dropHandle(ctx, r.Handle, r.handle); err != nil {
 				return fmt.Errorf("delete handle %s: %w", r.Handle, err)
 			}
 		}
@@ -384,37 +387,38 @@ func (a *Allocator) counts(addrs []netip.Addr) map[string]int {
 	return n
 }
 
-// makeHandle makes the handle hold just these counts.
-func (a *Allocator) makeHandle(ctx context.Context, id string, counts map[string]int) error {
+// makeHandle makes the handle hold just these counts, and returns it.
+func (a *Allocator) makeHandle(ctx context.Context, id string, counts map[string]int) (*v3.IPAMHandle, error) {
 	h := &v3.IPAMHandle{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v3.GroupVersion.String(), Kind: "IPAMHandle"},
 		ObjectMeta: metav1.ObjectMeta{Name: strings.ToLower(id)},
 		Spec:       v3.IPAMHandleSpec{HandleID: id, Block: counts},
 	}
-	_, err := a.ds.CreateHandle(ctx, h)
+	made, err := a.ds.CreateHandle(ctx, h)
 	for try := 0; apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err); try++ {
 		if try == writeTries {
-			return err
+			return nil, err
 		}
-		var old *v3.IPAMHandle
-		if old, err = a.ds.GetHandle(ctx, h.Name); err != nil {
-			return err
+		if made, err = a.ds.GetHandle(ctx, h.Name); err != nil {
+			return nil, err
 		}
-		if maps.Equal(old.Spec.Block, counts) && !old.Spec.Deleted {
-			return nil
+		if maps.Equal(made.Spec.Block, counts) && !made.Spec.Deleted {
+			return made, nil
 		}
-		old = old.DeepCopy()
-		old.Spec.Block, old.Spec.Deleted = counts, false
-		_, err = a.ds.UpdateHandle(ctx, old)
+		made = made.DeepCopy()
+		made.Spec.Block, made.Spec.Deleted = counts, false
+		made, err = a.ds.UpdateHandle(ctx, made)
 	}
-	return err
+	return made, err
 }
 
-// dropHandle deletes a handle whose addresses are all given back.
-func (a *Allocator) dropHandle(ctx context.Context, id string) error {
-	name := strings.ToLower(id)
+// dropHandle deletes a handle whose addresses are given back; h is what this process knows of it, nil when nothing.
+func (a *Allocator) dropHandle(ctx context.Context, id string, h *v3.IPAMHandle) error {
 	for try := 0; ; try++ {
-		h, err := a.ds.GetHandle(ctx, name)
+		var err error
+		if h == nil {
+			h, err = a.ds.GetHandle(ctx, strings.ToLower(id))
+		}
 		if err == nil {
 			err = a.ds.DeleteHandle(ctx, h)
 		}
@@ -424,6 +428,7 @@ func (a *Allocator) dropHandle(ctx context.Context, id string) error {
 		if !apierrors.IsConflict(err) || try == writeTries {
 			return err
 		}
+		h = nil
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	v3 "github.com/margay-net/margay/pkg/api/v3"
 	"github.com/margay-net/margay/pkg/model"
 )
 
@@ -22,12 +23,13 @@ type Request struct {
 // Assignment is an endpoint with its addresses, as the journal keeps it.
 type Assignment struct {
 	model.Endpoint
-	Handle   string    `json:"handle"`
-	Since    time.Time `json:"since"`
-	Active   bool      `json:"active,omitempty"`   // the endpoint's routes stand
-	Released bool      `json:"released,omitempty"` // the pod is gone
-	settled  bool      // the datastore has it
-	unseen   bool      // the datastore has never heard of it
+	Handle   string         `json:"handle"`
+	Since    time.Time      `json:"since"`
+	Active   bool           `json:"active,omitempty"`   // the endpoint's routes stand
+	Released bool           `json:"released,omitempty"` // the pod is gone
+	Settled  bool           `json:"settled,omitempty"`  // the datastore has it: blocks and handle
+	unseen   bool           // the datastore has never heard of it
+	handle   *v3.IPAMHandle // as this process made it; nil: to be read before it is deleted
 }
 
 // secondary returns the attributes that say whose the addresses are.
