@@ -1,0 +1,268 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// kubeCluster is a cluster of test/kube with one node.
+type kubeCluster struct {
+	t      *testing.T
+	b      *bench
+	cni    string
+	state  string // the cluster's folder
+	client *kubernetes.Clientset
+}
+
+func (c *kubeCluster) name() string { return "bench-" + c.cni }
+
+// script runs one of test/kube's scripts for the cluster.
+func (c *kubeCluster) script(name string, args ...string) (string, error) {
+	cmd := exec.Command(filepath.Join(c.b.root, "test", "kube", name), args...)
+	cmd.Env = append(os.Environ(), "CLUSTER="+c.name(), "CNI="+c.cni, "NODES=1", "DNS=0", "SUBNETS=1", "DUAL=0",
+		"MARGAY_IMAGE="+c.b.bin("margay.tar"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: %s", name, err, out)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// up brings a cluster up. It ends with the test, or with down.
+func (b *bench) up(t *testing.T, cni string) *kubeCluster {
+	t.Helper()
+	c := &kubeCluster{t: t, b: b, cni: cni}
+	c.down()
+	t.Cleanup(c.down)
+	if _, err := c.script("up"); err != nil {
+		t.Fatal(err)
+	}
+	path, err := c.script("kubeconfig")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.state = filepath.Dir(filepath.Dir(path))
+	config, err := clientcmd.BuildConfigFromFlags("", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.QPS = -1
+	if c.client, err = kubernetes.NewForConfig(config); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, time.Minute, "default service account exists", func() bool {
+		_, err := c.client.CoreV1().ServiceAccounts("default").Get(t.Context(), "default", metav1.GetOptions{})
+		return err == nil
+	})
+	return c
+}
+
+func (c *kubeCluster) down() {
+	if _, err := c.script("down"); err != nil {
+		c.t.Error(err)
+	}
+}
+
+// spent is what a burst took: time, CPU time of the whole machine, and of the cluster's own processes.
+type spent struct {
+	wall         time.Duration
+	machine, own float64 // seconds
+}
+
+// burst creates pods at once, waits until all are Ready, and deletes them.
+func (c *kubeCluster) burst(n int, hostNetwork bool) (s spent) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	api := c.client.CoreV1().Pods("default")
+	watch, err := api.Watch(ctx, metav1.ListOptions{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer watch.Stop()
+	begin, machine, own := time.Now(), machineCPU(c.t), c.ownCPU()
+	var g errgroup.Group
+	g.SetLimit(10)
+	for i := range n {
+		g.Go(func() error {
+			_, err := api.Create(ctx, pausePod(fmt.Sprintf("p%d", i), hostNetwork), metav1.CreateOptions{})
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		c.t.Fatal(err)
+	}
+	ready := map[string]bool{}
+	for len(ready) < n {
+		e, ok := <-watch.ResultChan()
+		if !ok {
+			c.t.Fatalf("%s: %d of %d pods got ready", c.name(), len(ready), n)
+		}
+		if p, ok := e.Object.(*corev1.Pod); ok && isReady(p) {
+			ready[p.Name] = true
+		}
+	}
+	s = spent{time.Since(begin), machineCPU(c.t) - machine, c.ownCPU() - own}
+	if err := api.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+		c.t.Fatal(err)
+	}
+	eventually(c.t, 5*time.Minute, "pods are gone", func() bool {
+		list, err := api.List(ctx, metav1.ListOptions{})
+		return err == nil && len(list.Items) == 0
+	})
+	time.Sleep(5 * time.Second)
+	return s
+}
+
+func pausePod(name string, hostNetwork bool) *corev1.Pod {
+	grace := int64(0)
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.PodSpec{
+			HostNetwork: hostNetwork, TerminationGracePeriodSeconds: &grace,
+			Containers: []corev1.Container{{Name: "pause", Image: "kube.test/pause:1", ImagePullPolicy: corev1.PullIfNotPresent}},
+		},
+	}
+}
+
+func isReady(p *corev1.Pod) bool {
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// machineCPU is the CPU time that the machine has used, in seconds.
+func machineCPU(t *testing.T) float64 {
+	t.Helper()
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const hz = 100 // USER_HZ, the same on all architectures that Go knows
+	var sum float64
+	for i, f := range strings.Fields(strings.SplitN(string(b), "\n", 2)[0])[1:8] {
+		x, err := strconv.ParseFloat(f, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i != 3 && i != 4 { // idle, iowait
+			sum += x / hz
+		}
+	}
+	return sum
+}
+
+// ownCPU is the CPU time of the node's control group and of the control plane's processes, in seconds.
+func (c *kubeCluster) ownCPU() float64 {
+	c.t.Helper()
+	sum := groupCPU(c.t, "margay-kube-"+c.name()+"/node1")
+	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		b, err := os.ReadFile(filepath.Join(c.state, "pids", name))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		sum += cpuTime(c.t, pid).Seconds()
+	}
+	return sum
+}
+
+// groupCPU is the CPU time of a control group of either version, in seconds.
+func groupCPU(t *testing.T, group string) (sum float64) {
+	t.Helper()
+	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil && !errors.Is(err, fs.ErrNotExist): // groups come and go
+			return err
+		case strings.HasSuffix(path, group+"/cpuacct.usage"):
+			sum = figure(t, path, "") / 1e9
+		case strings.HasSuffix(path, group+"/cpu.stat") && sum == 0:
+			sum = figure(t, path, "usage_usec") / 1e6
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}
+
+// figure reads the number behind a key of a file, or the file's only one; 0 when there is no such key.
+func figure(t *testing.T, path, key string) float64 {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, ok := strings.Cut(string(b), key)
+	if f := strings.Fields(after); ok && len(f) > 0 {
+		x, err := strconv.ParseFloat(f[0], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	return 0
+}
+
+// pods measures pods' starts on a real cluster: with our CNI, with ptp, and on the host's network, on clusters that come
+// one after the other.
+func pods(t *testing.T, b *bench, r *report) {
+	n := count("N", 60)
+	kinds := []string{"margay", "ptp", "host"}
+	var wall, machine, own [3]sample
+	take := func(kind int, s spent) {
+		fmt.Fprintf(os.Stderr, "pods: %-6s all Ready in %.1f s, CPU %.1f s, of it the cluster's own %.1f s; load %s\n", kinds[kind], s.wall.Seconds(), s.machine, s.own, loadavg())
+		wall[kind] = append(wall[kind], s.wall.Seconds())
+		machine[kind] = append(machine[kind], s.machine)
+		own[kind] = append(own[kind], s.own)
+	}
+	for round := range count("ROUNDS", 3) {
+		for k, cni := range kinds[:2] {
+			c := b.up(t, cni)
+			c.burst(5, false)
+			c.burst(5, true)
+			if (round+k)%2 == 0 {
+				take(k, c.burst(n, false))
+			}
+			take(2, c.burst(n, true))
+			if (round+k)%2 == 1 {
+				take(k, c.burst(n, false))
+			}
+			c.down()
+		}
+	}
+	what := func(s string) string { return fmt.Sprintf("%d pods on a node, %s", n, s) }
+	for _, k := range []int{2, 1} {
+		a := aim{}
+		if k == 2 {
+			a = ratioUpTo(1.1)
+		}
+		r.add(
+			row{what: what("all Ready"), unit: "s", ours: wall[0], peer: kinds[k], theirs: wall[k], aim: a},
+			row{what: what("CPU of the machine"), unit: "s", ours: machine[0], peer: kinds[k], theirs: machine[k], aim: a},
+			row{what: what("CPU of the node's processes"), unit: "s", ours: own[0], peer: kinds[k], theirs: own[k], aim: a})
+	}
+	r.note("clusters of one node, one after the other; host: pods on the host's network on the same clusters. The machine's CPU time has in it what others did meanwhile")
+}

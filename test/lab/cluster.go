@@ -1,0 +1,179 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+
+	v3 "github.com/margay-net/margay/pkg/api/v3"
+	"github.com/margay-net/margay/pkg/kube"
+	"github.com/margay-net/margay/test/apiserver"
+)
+
+// Cluster is what labs share, one after the other: an API server with our definitions and access rules, and the
+// programs under test.
+type Cluster struct {
+	Server *apiserver.Server
+	Core   *kubernetes.Clientset
+	API    *kube.Client
+	any    *dynamic.DynamicClient
+	bin    string // folder of margay-agent and plugins/margay
+}
+
+// Start builds the programs and runs an API server. TestMain calls it once for a package, and Stop at the end. With
+// MARGAY_LAB_RACE=1 in the environment agents have the race detector in them, and tests fail when it finds something.
+func Start() (*Cluster, error) {
+	bin, err := os.MkdirTemp("", "margay-lab-bin-")
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{bin: bin}
+	if err := c.start(); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	return c, nil
+}
+
+func (c *Cluster) start() error {
+	root, err := apiserver.Root()
+	if err != nil {
+		return err
+	}
+	for to, pkg := range map[string]string{"margay-agent": "./cmd/margay-agent", "plugins/margay": "./cmd/margay"} {
+		args, cgo := []string{"build", "-o", filepath.Join(c.bin, to)}, "CGO_ENABLED=0"
+		if os.Getenv("MARGAY_LAB_RACE") == "1" && to == "margay-agent" {
+			args, cgo = append(args, "-race"), "CGO_ENABLED=1"
+		}
+		cmd := exec.Command("go", append(args, pkg)...)
+		cmd.Dir, cmd.Env = root, append(os.Environ(), cgo)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("build %s: %w: %s", pkg, err, out)
+		}
+	}
+	if c.Server, err = apiserver.New(); err != nil {
+		return err
+	}
+	config := c.Server.Config()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := apiserver.Install(ctx, config, apiserver.CRDs, "ClusterRole", "ClusterRoleBinding"); err != nil {
+		return err
+	}
+	if c.Core, err = kubernetes.NewForConfig(config); err != nil {
+		return err
+	}
+	if c.API, err = kube.New(config); err != nil {
+		return err
+	}
+	c.any, err = dynamic.NewForConfig(config)
+	return err
+}
+
+// Stop ends the API server and removes what was built.
+func (c *Cluster) Stop() error {
+	var err error
+	if c.Server != nil {
+		err = c.Server.Stop()
+	}
+	return errors.Join(err, os.RemoveAll(c.bin))
+}
+
+// resources are what a lab leaves in the API server.
+var resources = strings.Fields("ippools ipamblocks ipamhandles blockaffinities ipamconfigurations felixconfigurations clusterinformations")
+
+// clean deletes what an earlier lab has left, and waits until lists from the API server's cache say so too.
+func (c *Cluster) clean(ctx context.Context) error {
+	kinds := []dynamic.ResourceInterface{c.any.Resource(schema.GroupVersionResource{Version: "v1", Resource: "nodes"})}
+	for _, r := range resources {
+		kinds = append(kinds, c.any.Resource(schema.GroupVersionResource{Group: v3.GroupVersion.Group, Version: v3.GroupVersion.Version, Resource: r}))
+	}
+	for _, k := range kinds {
+		for {
+			if err := k.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+				return fmt.Errorf("delete objects of earlier labs: %w", err)
+			}
+			list, err := k.List(ctx, metav1.ListOptions{ResourceVersion: "0"})
+			if err != nil {
+				return err
+			}
+			if len(list.Items) == 0 {
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	return nil
+}
+
+// CreatePool makes a pool.
+func (l *Lab) CreatePool(name string, spec v3.IPPoolSpec) error {
+	return l.API.CreatePool(l.t.Context(), &v3.IPPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec})
+}
+
+// SetVXLANMode changes a pool.
+func (l *Lab) SetVXLANMode(pool string, mode v3.EncapMode) error {
+	patch := fmt.Sprintf(`{"spec":{"vxlanMode":%q}}`, mode)
+	_, err := l.any.Resource(v3.GroupVersion.WithResource("ippools")).Patch(l.t.Context(), pool, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	return err
+}
+
+// SetIPAMConfig makes or changes the cluster's IPAM configuration.
+func (l *Lab) SetIPAMConfig(spec v3.IPAMConfigurationSpec) error {
+	patch, err := json.Marshal(map[string]any{
+		"apiVersion": v3.GroupVersion.String(), "kind": "IPAMConfiguration", "metadata": map[string]any{"name": "default"}, "spec": spec,
+	})
+	if err != nil {
+		return err
+	}
+	force := true
+	_, err = l.any.Resource(v3.GroupVersion.WithResource("ipamconfigurations")).Patch(l.t.Context(), "default", types.ApplyPatchType, patch,
+		metav1.PatchOptions{FieldManager: "lab", Force: &force})
+	return err
+}
+
+// Deny takes the agents' right to one of our resources away, until the returned function is called.
+func (l *Lab) Deny(resource string) (allow func(), err error) {
+	roles := l.Core.RbacV1().ClusterRoles()
+	list, err := roles.List(l.t.Context(), metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	for _, role := range list.Items {
+		rules := slices.DeleteFunc(slices.Clone(role.Rules), func(r rbacv1.PolicyRule) bool { return slices.Contains(r.Resources, resource) })
+		if len(rules) == len(role.Rules) || !strings.HasPrefix(role.Name, "margay") {
+			continue
+		}
+		set := func(rules []rbacv1.PolicyRule) error {
+			ctx, cancel := l.ctx(10 * time.Second)
+			defer cancel()
+			r, err := roles.Get(ctx, role.Name, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			r.Rules = rules
+			_, err = roles.Update(ctx, r, metav1.UpdateOptions{})
+			return err
+		}
+		return sync.OnceFunc(func() {
+			if err := set(role.Rules); err != nil {
+				l.t.Error(err)
+			}
+		}), set(rules)
+	}
+	return nil, fmt.Errorf("deny %s: no role of the agents' has it", resource)
+}
