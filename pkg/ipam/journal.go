@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Journal operations. A record of an assignment goes from assign over active to release and done.
+// Journal operations. A record of an assignment goes from assign over active and settled to release and done.
 const (
 	opBoot    = "boot"    // first line: which boot the journal belongs to
 	opAssign  = "assign"  // an assignment was handed out

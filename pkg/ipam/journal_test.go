@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/margay-net/margay/pkg/model"
+	"github.com/margay-net/margay/pkg/netlink/nstest"
 )
 
 func entryOf(id string) *Assignment {
@@ -111,12 +112,7 @@ func TestJournalDamage(t *testing.T) {
 
 // TestJournalFullDisk fills a small file system: the failed entry leaves no trace, and what was written before stays.
 func TestJournalFullDisk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("MARGAY_REQUIRE_ROOT") != "" {
-			t.Fatal("needs root, to mount a small tmpfs")
-		}
-		t.Skip("SKIPPED: needs root, to mount a small tmpfs")
-	}
+	nstest.Root(t)
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,8 @@
 package plugin
 
 import (
+	"github.com/margay-net/margay/pkg/netlink/nstest"
+
 	"context"
 	"encoding/json"
 	"os/exec"
@@ -26,9 +28,9 @@ var buildChained = sync.OnceValue(func() error {
 
 // The list that is installed on nodes, as a runtime runs it: all verbs, all versions.
 func TestChain(t *testing.T) {
-	needRoot(t)
+	nstest.Root(t)
 	if _, err := exec.LookPath("nft"); err != nil {
-		t.Skip("SKIPPED: portmap executes nft: install nftables")
+		nstest.Need(t, "nft, which portmap executes: install nftables")
 	}
 	if err := buildChained(); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,8 @@
 package plugin
 
 import (
+	"github.com/margay-net/margay/pkg/netlink/nstest"
+
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -69,7 +71,7 @@ type ns struct {
 // newNS makes a namespace that has nothing but lo, which is up.
 func newNS(t testing.TB) *ns {
 	t.Helper()
-	needRoot(t)
+	nstest.Root(t)
 	made := make(chan netns.NsHandle, 1)
 	failed := make(chan error, 1)
 	go func() {
@@ -134,19 +136,6 @@ func (n *ns) sysctl(t testing.TB, path, value string) {
 	}
 }
 
-// needRoot says loudly what is missing.
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	const missing = "needs root with CAP_NET_ADMIN and CAP_SYS_ADMIN, for network namespaces"
-	if os.Getenv("MARGAY_REQUIRE_ROOT") == "1" {
-		t.Fatal(missing)
-	}
-	t.Skip("SKIPPED: " + missing)
-}
-
 // lab is a node with its agent.
 type lab struct {
 	t      testing.TB
@@ -158,7 +147,7 @@ type lab struct {
 
 func newLab(t testing.TB) *lab {
 	t.Helper()
-	needRoot(t)
+	nstest.Root(t)
 	if err := buildMargay(); err != nil {
 		t.Fatal(err)
 	}

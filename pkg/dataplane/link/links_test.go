@@ -82,9 +82,8 @@ func expect(v model.VXLAN) string {
 	if v.Addr.Is6() {
 		kind = "inet6"
 	}
-	csum := ", udpcsum"
-	return fmt.Sprintf("mtu %d, link/ether %s, id %d, local %s, dev %s, dstport %d, nolearning%s, %s %s/%d, up",
-		v.MTU, v.MAC, v.VNI, v.Local, v.Parent, v.Port, csum, kind, v.Addr, v.Addr.BitLen())
+	return fmt.Sprintf("mtu %d, link/ether %s, id %d, local %s, dev %s, dstport %d, nolearning, noudpcsum, %s %s/%d, up",
+		v.MTU, v.MAC, v.VNI, v.Local, v.Parent, v.Port, kind, v.Addr, v.Addr.BitLen())
 }
 
 func ready(t testing.TB, n *nstest.NS, what string, devices ...model.VXLAN) {

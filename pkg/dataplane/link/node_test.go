@@ -96,9 +96,7 @@ func (c *cluster) reach(six bool) bool {
 // Two nodes made from the topology's word alone reach each other's pods, and do so again soon after somebody took
 // the devices, routes or neighbours away.
 func TestPodsReachEachOther(t *testing.T) {
-	if os.Geteuid() != 0 {
-		nstest.Need(t, "root")
-	}
+	nstest.Root(t)
 	c := newCluster(t)
 	if _, err := c.pods[0].Try("ping -V"); err != nil {
 		nstest.Need(t, "ping(8)")
