@@ -69,8 +69,8 @@ lint: ## Run the linters
 .PHONY: test
 test: ## All tests; installs and builds what they need, leaves no cluster behind (root)
 	hack/deps
-	$(MAKE) test-unit
-	$(MAKE) test-kernel
+	go -C test/kube test ./mkimg
+	$(MAKE) test-kernel # test-unit's tests and more
 	$(MAKE) test-e2e
 
 .PHONY: test-unit
@@ -81,7 +81,7 @@ test-unit: ## Tests that need neither root nor a cluster
 .PHONY: test-kernel
 test-kernel: ## Tests on the real kernel and API server, in network namespaces (root)
 	test/kube/build tools kube etcd
-	MARGAY_REQUIRE_ROOT=1 go test $$(go list ./... | grep -v /test/e2e)
+	MARGAY_REQUIRE_ROOT=1 go test -count=1 -p 1 -timeout 20m $$(go list ./... | grep -v /test/e2e)
 
 .PHONY: test-e2e
 test-e2e: ## Tests on a cluster of their own; KEEP=1 leaves it (root)

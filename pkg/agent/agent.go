@@ -180,7 +180,7 @@ func (a *Agent) start(ctx context.Context, srv *server.Server) error {
 			return nil
 		}},
 		{"adopt pods that the journal lacks", func() error {
-			_ = a.ipam.Audit(ctx, a.plane.hasLink) // audit says what fails
+			_, _ = a.ipam.Audit(ctx, a.plane.hasLink) // audit says what fails
 			return nil
 		}},
 		{"compute the wanted state", func() error { return a.plan(ctx) }},
@@ -205,7 +205,10 @@ func (a *Agent) start(ctx context.Context, srv *server.Server) error {
 // audit looks after what no event tells of, once a minute.
 func (a *Agent) audit(ctx context.Context) error {
 	for failed := false; sleep(ctx, time.Minute); {
-		err := a.ipam.Audit(ctx, a.plane.hasLink)
+		ended, err := a.ipam.Audit(ctx, a.plane.hasLink)
+		for _, ep := range ended {
+			err = errors.Join(err, a.plane.Down(ctx, ep, true))
+		}
 		if err != nil && !failed {
 			a.log.Error("audit of addresses failed; it is tried again", "err", err)
 		}

@@ -66,12 +66,17 @@ func (a *Agent) plan(ctx context.Context) error {
 	a.applyParams(params)
 	pools := a.store.Pools()
 	err := errors.Join(a.ensureTunnel(ctx, pools, false), a.ensureTunnel(ctx, pools, true))
+	if err != nil && a.health.ready() != nil {
+		return err // a start that lacks a tunnel address must not take the tunnel away that an earlier agent made
+	}
 	a.setMTU(pools, params)
 	err = errors.Join(err, a.annotate(ctx))
 	a.mu.Lock()
 	self := a.self
 	a.mu.Unlock()
+	forward := link.Families{V4: self.node.Addr4.IsValid(), V6: self.node.Addr6.IsValid()}
 	if a.config.Backend == "none" {
+		a.plane.set(topology.Wanted{}, forward) // pods' own interfaces and routes alone
 		return err
 	}
 	nodes := a.store.NodeMap()
@@ -85,7 +90,7 @@ func (a *Agent) plan(ctx context.Context) error {
 		V6:  topology.Underlay{Parent: self.up6.Dev, MTU: a.deviceMTU(self.up6, params, vxlanHeader6)},
 		VNI: cmp.Or(a.config.VNI, params.VXLANVNI, defaultVNI), Port: cmp.Or(a.config.Port, params.VXLANPort, defaultPort),
 	})
-	a.plane.set(wanted, link.Families{V4: self.node.Addr4.IsValid(), V6: self.node.Addr6.IsValid()})
+	a.plane.set(wanted, forward)
 	a.metrics.planned(len(nodes), pools, append(wanted.Conflicts, a.store.Overlaps()...), a.log)
 	return err
 }
@@ -132,18 +137,19 @@ func (a *Agent) setMTU(pools []model.Pool, p model.Parameters) {
 	a.self.podMTU = cmp.Or(a.config.MTU, least, a.self.up4.MTU, a.self.up6.MTU, 1500)
 }
 
-// ensureTunnel sees to the node's tunnel address of a family when a pool needs it.
+// ensureTunnel sees to the node's tunnel address of a family when a pool needs it: asked of IPAM each time, from memory
+// but for the first.
 func (a *Agent) ensureTunnel(ctx context.Context, pools []model.Pool, family6 bool) error {
 	needed := a.config.Backend == "vxlan" && slices.ContainsFunc(pools, func(p model.Pool) bool {
 		return p.CIDR.Addr().Is6() == family6 && p.VXLAN != model.EncapNever
 	})
 	a.mu.Lock()
-	n, have, handle, kind := a.self.node.Addr4, a.self.node.VXLANAddr4, "vxlan-tunnel-addr-", ipam.TypeVXLAN4
+	n, handle, kind := a.self.node.Addr4, "vxlan-tunnel-addr-", ipam.TypeVXLAN4
 	if family6 {
-		n, have, handle, kind = a.self.node.Addr6, a.self.node.VXLANAddr6, "vxlan-v6-tunnel-addr-", ipam.TypeVXLAN6
+		n, handle, kind = a.self.node.Addr6, "vxlan-v6-tunnel-addr-", ipam.TypeVXLAN6
 	}
 	a.mu.Unlock()
-	if !needed || !n.IsValid() || have.IsValid() {
+	if !needed || !n.IsValid() {
 		return nil
 	}
 	addr, err := a.ipam.TunnelAddr(ctx, handle+a.config.Node, kind, family6)
@@ -166,7 +172,16 @@ func (a *Agent) annotate(ctx context.Context) error {
 	want, wrote := a.self.node, a.self.wrote
 	a.mu.Unlock()
 	seen, ok := a.store.Node(a.config.Node)
-	seen.UID = ""
+	if ok && a.health.ready() == nil && seen.UID != want.UID {
+		// The Node object was made anew: it lacks the condition.
+		if err := a.client.Up(ctx, a.config.Node); err != nil {
+			return err
+		}
+		a.mu.Lock()
+		a.self.node.UID = seen.UID
+		a.mu.Unlock()
+	}
+	seen.UID, want.UID = "", ""
 	if ok && seen == want || time.Since(wrote) < time.Second {
 		return nil // right, or the watch has not told of our own write yet
 	}

@@ -116,7 +116,8 @@ func (p *plane) Up(ctx context.Context, ep model.Endpoint) error {
 	return p.routes.PutEndpoint(ctx, podRoutesOf(ep))
 }
 
-// Down removes what Up made, and the interface with it unless keepLink.
+// Down removes what Up made, and the interface with it unless keepLink: then a newer sandbox of the pod may have it, or an
+// ADD that is under way, whose Up comes after.
 func (p *plane) Down(ctx context.Context, ep model.Endpoint, keepLink bool) error {
 	p.mu.Lock()
 	if !p.known {
@@ -124,6 +125,9 @@ func (p *plane) Down(ctx context.Context, ep model.Endpoint, keepLink bool) erro
 	}
 	p.mu.Unlock()
 	if keepLink {
+		if !p.hasLink(ep.HostVeth) {
+			p.links.DeleteEndpoint(ep.HostVeth)
+		}
 		return p.routes.DropEndpoint(podRoutesOf(ep))
 	}
 	for _, r := range podRoutesOf(ep) {

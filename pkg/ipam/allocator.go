@@ -31,13 +31,13 @@ type Allocator struct {
 
 	mu      sync.Mutex
 	journal *journal
-	live    map[string]*Assignment    // by Key; a released one stays until the datastore knows
-	inUse   map[netip.Addr]string     // address → Key of who has it, or the device that routes to it
-	blocks  map[netip.Prefix]*block   // owned
-	closing map[netip.Prefix]struct{} // being given back
-	suspect map[string]suspicion      // what the audit saw once
+	live    map[string]*Assignment   // by Key; a released one stays until the datastore knows
+	inUse   map[netip.Addr]string    // address → Key of who has it, or the device that routes to it
+	blocks  map[netip.Prefix]*block  // owned
+	closing map[netip.Prefix]closing // being given back, or given back
+	suspect map[string]suspicion     // what the audit saw once
 	synced  bool
-	stats   struct{ conflicts int }
+	clash   map[netip.Addr]struct{} // addresses that the datastore gives to somebody else
 }
 
 // block is a block that this node owns.
@@ -72,7 +72,7 @@ func New(o Options) (*Allocator, error) {
 		node: o.Node, ds: o.Store, cluster: o.Cluster, log: o.Log, now: o.Now,
 		kick: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		journal: j, live: live, inUse: map[netip.Addr]string{},
-		blocks: map[netip.Prefix]*block{}, closing: map[netip.Prefix]struct{}{}, suspect: map[string]suspicion{},
+		blocks: map[netip.Prefix]*block{}, closing: map[netip.Prefix]closing{}, clash: map[netip.Addr]struct{}{}, suspect: map[string]suspicion{},
 	}
 	if a.now == nil {
 		a.now = time.Now
@@ -98,7 +98,7 @@ func (a *Allocator) Endpoints() []model.Endpoint {
 	defer a.mu.Unlock()
 	var out []model.Endpoint
 	for _, as := range a.live {
-		if as.Active && !as.Released {
+		if as.Active && !as.Released && as.Tunnel == "" {
 			out = append(out, as.Endpoint)
 		}
 	}
@@ -315,22 +315,31 @@ func (a *Allocator) Observe(obj *v3.IPAMBlock, gone bool) {
 	defer a.mu.Unlock()
 	b := a.blocks[cidr]
 	if gone || obj.Spec.Deleted || Owner(obj) != a.node {
-		// A late event of an earlier life of the block must not take away the present one.
-		if b != nil && (obj.UID != b.obj.UID || obj.Spec.SequenceNumber < b.obj.Spec.SequenceNumber) {
-			return
+		if b == nil || obj.UID != b.obj.UID && obj.Spec.SequenceNumber < b.obj.Spec.SequenceNumber {
+			return // not ours, or a late event of an earlier life: a new life's numbers start higher, at its time of birth
 		}
-		if b != nil {
-			a.log.Warn("own block was taken away", "block", cidr.String(), "owner", Owner(obj))
-			delete(a.blocks, cidr)
-		}
+		a.lose(b, Owner(obj))
 		return
 	}
-	if _, ok := a.closing[cidr]; ok || !a.synced {
+	if c, ok := a.closing[cidr]; ok && (!c.done || c.uid == obj.UID) || !a.synced {
 		return
 	}
 	if b == nil || obj.UID != b.obj.UID || obj.Spec.SequenceNumber > b.obj.Spec.SequenceNumber {
 		a.install(cidr, obj)
 	}
+}
+
+// lose ends the use of a block that somebody took away. What lives in it is to be settled: the block is claimed once more
+// if nobody else has it. The caller holds mu.
+func (a *Allocator) lose(b *block, owner string) {
+	a.log.Warn("own block was taken away", "block", b.cidr.String(), "owner", owner)
+	delete(a.blocks, b.cidr)
+	for _, as := range a.live {
+		if !as.Released && len(within(b.cidr, as.Addrs)) > 0 {
+			as.Settled = false
+		}
+	}
+	a.wake()
 }
 
 // install makes obj the last known state of an own block. The caller holds mu.
@@ -381,7 +390,7 @@ func (a *Allocator) compare(b *block) {
 func (a *Allocator) Stats() Stats {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := Stats{Blocks: len(a.blocks), Conflicts: a.stats.conflicts}
+	s := Stats{Blocks: len(a.blocks), Conflicts: len(a.clash)}
 	for _, as := range a.live {
 		if !as.Released {
 			s.Endpoints++
@@ -400,13 +409,16 @@ func (a *Allocator) Stats() Stats {
 	return s
 }
 
-// poolNames lists the pools that pods of a family could get an address from.
-func poolNames(pools []Pool, family6 bool) string {
+// poolNames lists the pools that fit.
+func poolNames(pools []Pool, fits func(Pool) bool) string {
 	var names []string
 	for _, p := range pools {
-		if usable(p, family6) {
+		if fits(p) {
 			names = append(names, p.Name+" ("+p.CIDR.String()+")")
 		}
+	}
+	if len(names) == 0 {
+		return "(there is none)"
 	}
 	return strings.Join(names, ", ")
 }

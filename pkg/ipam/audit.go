@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
 	"github.com/margay-net/margay/pkg/model"
@@ -21,13 +23,25 @@ type suspicion struct {
 	seq   uint64 // the allocation's sequence number: a later allocation is another one
 }
 
+// closing is a block that is being given back, or was. The entry stays, so that a late event does not bring it back.
+type closing struct {
+	uid  types.UID
+	done bool
+}
+
 // Audit looks for addresses that leaked and blocks that are empty, and gives them back at the second look, a grace
-// period after the first. hasLink says whether this node has an interface of that name. Call it once a minute.
-func (a *Allocator) Audit(ctx context.Context, hasLink func(name string) bool) error {
+// period after the first. hasLink says whether this node has an interface of that name. It returns the endpoints that it
+// ended: their data plane is to be taken down. Call it once a minute.
+func (a *Allocator) Audit(ctx context.Context, hasLink func(name string) bool) ([]model.Endpoint, error) {
 	a.settling.Lock()
 	defer a.settling.Unlock()
-	leaked := a.look(hasLink)
+	leaked, ended := a.look(hasLink)
 	var errs []error
+	for _, cidr := range a.halfClosed() {
+		if _, err := a.claimBlock(ctx, cidr); err != nil {
+			errs = append(errs, fmt.Errorf("keep block %s, which could not be given back: %w", cidr, err))
+		}
+	}
 	for handle, addrs := range leaked {
 		a.log.Warn("released addresses whose pod is gone", "handle", handle, "addrs", fmt.Sprint(addrs))
 		if err := a.releaseLeaked(ctx, handle, addrs); err != nil {
@@ -39,19 +53,32 @@ func (a *Allocator) Audit(ctx context.Context, hasLink func(name string) bool) e
 			errs = append(errs, fmt.Errorf("give back block %s: %w", cidr, err))
 		}
 	}
-	return errors.Join(errs...)
+	return ended, errors.Join(errs...)
 }
 
-// look compares datastore, journal and kernel. It returns what is to be released, addresses by handle.
-func (a *Allocator) look(hasLink func(string) bool) map[string][]netip.Addr {
+// halfClosed returns the blocks whose giving back failed, and whose keeping failed too.
+func (a *Allocator) halfClosed() (out []netip.Prefix) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for cidr, c := range a.closing {
+		if !c.done {
+			out = append(out, cidr)
+		}
+	}
+	return out
+}
+
+// look compares datastore, journal and kernel. It returns what is to be released, addresses by handle, and the endpoints
+// that ended.
+func (a *Allocator) look(hasLink func(string) bool) (map[string][]netip.Addr, []model.Endpoint) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	seen := map[string]suspicion{}
 	a.dropRoutes(hasLink)
-	a.dropGone(hasLink, seen)
+	ended := a.dropGone(hasLink, seen)
 	leaked := a.leaked(hasLink, seen)
 	a.suspect = seen
-	return leaked
+	return leaked, ended
 }
 
 // again says whether what, in its present form seq, was seen a grace period ago already.
@@ -66,9 +93,9 @@ func (a *Allocator) again(seen map[string]suspicion, what string, seq uint64) bo
 
 // dropGone releases endpoints whose interface no longer exists: their DEL was lost, with a damaged journal or on a full
 // disk. The caller holds mu.
-func (a *Allocator) dropGone(hasLink func(string) bool, seen map[string]suspicion) {
+func (a *Allocator) dropGone(hasLink func(string) bool, seen map[string]suspicion) (ended []model.Endpoint) {
 	for key, as := range a.live {
-		if !as.Active || as.Released || hasLink(as.HostVeth) || !a.again(seen, key, uint64(as.Since.UnixNano())) {
+		if as.Tunnel != "" || !as.Active || as.Released || hasLink(as.HostVeth) || !a.again(seen, key, uint64(as.Since.UnixNano())) {
 			continue
 		}
 		a.log.Warn("interface of an endpoint is gone; its addresses are released", "endpoint", key, "pod", as.Namespace+"/"+as.Pod)
@@ -76,8 +103,10 @@ func (a *Allocator) dropGone(hasLink func(string) bool, seen map[string]suspicio
 			a.log.Error("release is not in the journal; after a crash it is found again", "endpoint", key, "err", err)
 		}
 		as.Released = true
+		ended = append(ended, as.Endpoint)
 		a.wake()
 	}
+	return ended
 }
 
 // dropRoutes ends the use of addresses that only a route named, when its interface is gone. The caller holds mu.
@@ -122,10 +151,11 @@ func (a *Allocator) leaked(hasLink func(string) bool, seen map[string]suspicion)
 
 // adopt makes an assignment of what the datastore and the kernel say of a living pod. The caller holds mu.
 func (a *Allocator) adopt(handle string, secondary map[string]string, addr netip.Addr) {
-	network, container, ok := strings.Cut(handle, ".")
-	if !ok {
+	dot := strings.LastIndexByte(handle, '.') // a network's name may have dots, a container's ID has none
+	if dot < 0 {
 		return
 	}
+	network, container := handle[:dot], handle[dot+1:]
 	ep := model.Endpoint{Network: network, ContainerID: container, IfName: "eth0", Namespace: secondary[AttrNamespace], Pod: secondary[AttrPod]}
 	ep.HostVeth = model.HostVeth(ep.Namespace, ep.Pod)
 	as := a.live[ep.Key()]
@@ -170,10 +200,15 @@ func (a *Allocator) releaseLeaked(ctx context.Context, handle string, addrs []ne
 func (a *Allocator) idleBlocks() (out []netip.Prefix) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	count, free := map[bool]int{}, map[bool]int{}
-	for cidr, b := range a.blocks {
-		count[cidr.Addr().Is6()]++
-		free[cidr.Addr().Is6()] += len(b.obj.Spec.Unallocated)
+	count, free, pools := map[bool]int{}, map[bool]int{}, a.cluster.Pools()
+	gives := func(b *block) bool { // to pods
+		return slices.ContainsFunc(pools, func(p Pool) bool { return usable(p, b.cidr.Addr().Is6()) && p.CIDR.Contains(b.cidr.Addr()) })
+	}
+	for _, b := range a.blocks {
+		if gives(b) {
+			count[b.cidr.Addr().Is6()]++
+			free[b.cidr.Addr().Is6()] += len(b.obj.Spec.Unallocated)
+		}
 	}
 	for _, b := range a.ownBlocks() {
 		family6, size := b.cidr.Addr().Is6(), len(b.obj.Spec.Allocations)
@@ -182,7 +217,10 @@ func (a *Allocator) idleBlocks() (out []netip.Prefix) {
 			b.idle = time.Time{}
 		case b.idle.IsZero():
 			b.idle = a.now()
-		case a.now().Sub(b.idle) >= grace && count[family6] > 1 && free[family6]-size >= lowWater:
+		case a.now().Sub(b.idle) < grace:
+		case !gives(b):
+			out = append(out, b.cidr)
+		case count[family6] > 1 && free[family6]-size >= lowWater:
 			count[family6]--
 			free[family6] -= size
 			out = append(out, b.cidr)
@@ -209,7 +247,7 @@ func (a *Allocator) giveBack(ctx context.Context, cidr netip.Prefix) error {
 		a.mu.Unlock()
 		return nil
 	}
-	a.closing[cidr] = struct{}{}
+	a.closing[cidr] = closing{uid: b.obj.UID}
 	delete(a.blocks, cidr)
 	a.mu.Unlock()
 	aff, err := a.ds.GetAffinity(ctx, affinityName(a.node, cidr))
@@ -230,7 +268,7 @@ func (a *Allocator) giveBack(ctx context.Context, cidr netip.Prefix) error {
 	}
 	if err == nil {
 		a.mu.Lock()
-		delete(a.closing, cidr)
+		a.closing[cidr] = closing{uid: b.obj.UID, done: true}
 		a.mu.Unlock()
 		a.log.Info("gave back an empty block", "block", cidr.String())
 		return nil

@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
+	"github.com/margay-net/margay/pkg/model"
 )
 
 // affinityName is the object name of a node's claim on a block; long ones are cut and made unique by a hash.
@@ -56,7 +57,7 @@ func (a *Allocator) refill(ctx context.Context, family6 bool) error {
 	if a.room(family6) {
 		return nil
 	}
-	err := a.claim(ctx, family6)
+	err := a.claim(ctx, func(p Pool) bool { return usable(p, family6) })
 	if err != nil {
 		return errors.Join(err, settleErr)
 	}
@@ -89,15 +90,15 @@ func (a *Allocator) claimAhead(ctx context.Context) error {
 		if !synced || !hasPool(pools, family6) || free >= lowWater {
 			continue
 		}
-		if err := a.claim(ctx, family6); err != nil && !errors.Is(err, ErrFull) {
+		if err := a.claim(ctx, func(p Pool) bool { return usable(p, family6) }); err != nil && !errors.Is(err, ErrFull) {
 			return err
 		}
 	}
 	return nil
 }
 
-// claim takes a new block of the first usable pool that has one left. The caller holds settling.
-func (a *Allocator) claim(ctx context.Context, family6 bool) error {
+// claim takes a new block of the first pool that fits and has one left. The caller holds settling.
+func (a *Allocator) claim(ctx context.Context, fits func(Pool) bool) error {
 	pools, config := a.cluster.Pools(), a.cluster.Config()
 	a.mu.Lock()
 	owned := len(a.blocks)
@@ -109,7 +110,7 @@ func (a *Allocator) claim(ctx context.Context, family6 bool) error {
 		return fmt.Errorf("%w in this node's %d blocks, and IPAMConfiguration default allows maxBlocksPerHost %d", ErrFull, owned, config.MaxBlocksPerHost)
 	}
 	for _, p := range pools {
-		if !usable(p, family6) {
+		if !fits(p) {
 			continue
 		}
 		ok, err := a.claimIn(ctx, p)
@@ -120,7 +121,7 @@ func (a *Allocator) claim(ctx context.Context, family6 bool) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w and no free block in IP pools %s: add an IPPool, or delete pods", ErrFull, poolNames(pools, family6))
+	return fmt.Errorf("%w and no free block in IP pools %s: add an IPPool, or delete pods", ErrFull, poolNames(pools, fits))
 }
 
 // claimIn walks the blocks of a pool, from a place that depends on the node's name so that nodes seldom meet.
@@ -182,6 +183,9 @@ func (a *Allocator) claimBlock(ctx context.Context, cidr netip.Prefix) (bool, er
 		return false, err
 	}
 	if Owner(b) != a.node {
+		a.mu.Lock()
+		delete(a.closing, cidr)
+		a.mu.Unlock()
 		return false, a.ds.DeleteAffinity(ctx, aff)
 	}
 	if aff.Spec.State != v3.AffinityConfirmed {
@@ -250,7 +254,7 @@ func (a *Allocator) Sync(ctx context.Context, routes map[netip.Addr]string) erro
 		a.install(cidr, b.obj)
 	}
 	for _, as := range a.live {
-		if !as.Active && !as.Released {
+		if !as.Active && !as.Released && as.Tunnel == "" {
 			// Its ADD died with the agent before the pod could use it, unless the route says that only the line is lost.
 			as.Active = slices.ContainsFunc(as.Addrs, func(addr netip.Addr) bool { return routes[addr] == as.HostVeth })
 			as.Released = !as.Active
@@ -276,75 +280,85 @@ func (a *Allocator) syncAffinity(ctx context.Context, aff *v3.BlockAffinity) err
 		return nil
 	case err != nil && !apierrors.IsNotFound(err):
 		return err
-	case err != nil && aff.Spec.State == v3.AffinityPendingDeletion:
+	case err != nil && (aff.Spec.State == v3.AffinityPendingDeletion || a.cluster.BlockExists(cidr)):
+		// Given back half, or left over from a pool whose blocks had another size.
 		return a.ds.DeleteAffinity(ctx, aff)
 	}
 	_, err = a.claimBlock(ctx, cidr)
 	return err
 }
 
-// TunnelAddr returns the node's tunnel address under handle, taken now if it has none: the head of an own block, from a
-// pool that allows tunnels. It is written before it is returned, and stays the node's for life.
+// TunnelAddr returns the node's tunnel address under handle: the one that it has, in memory or in an own block, else the
+// head of an own block of a pool that allows tunnels. It is an assignment like a pod's and is settled like one; it stays
+// the node's as long as its pool allows tunnels and no other node has its block.
 func (a *Allocator) TunnelAddr(ctx context.Context, handle, kind string, family6 bool) (netip.Addr, error) {
-	a.settling.Lock()
-	defer a.settling.Unlock()
-	for try := 0; ; try++ {
-		cidr, ordinal, found := a.findTunnel(handle, family6)
-		if found {
-			_, err := a.makeHandle(ctx, handle, map[string]int{cidr.String(): 1})
-			return AddrAt(cidr, ordinal), err
+	fits := func(p Pool) bool { return p.Tunnel && !p.Disabled && p.CIDR.Addr().Is6() == family6 }
+	for claimed := false; ; claimed = true {
+		addr, err := a.tunnel(handle, kind, family6, fits)
+		if addr.IsValid() || err != nil {
+			return addr, err
 		}
-		if !cidr.IsValid() {
-			if try == writeTries {
-				return netip.Addr{}, fmt.Errorf("take tunnel address: %w", ErrFull)
-			}
-			if err := a.claim(ctx, family6); err != nil {
-				return netip.Addr{}, fmt.Errorf("take tunnel address: %w", err)
-			}
-			continue
+		if claimed {
+			return addr, fmt.Errorf("take tunnel address: %w", ErrFull)
 		}
-		addr := AddrAt(cidr, ordinal)
-		secondary := map[string]string{AttrNode: a.node, AttrType: kind, AttrTimestamp: a.now().UTC().Format(timestampFormat)}
-		err := a.writeBlock(ctx, cidr, func(b *v3.IPAMBlock) error { return take(b, ordinal, handle, secondary) })
-		if err == nil {
-			_, err = a.makeHandle(ctx, handle, map[string]int{cidr.String(): 1})
-		}
-		a.mu.Lock()
-		delete(a.inUse, addr)
-		if b := a.blocks[cidr]; b != nil {
-			a.install(cidr, b.obj)
-		}
-		a.mu.Unlock()
+		a.settling.Lock()
+		err = a.claim(ctx, fits)
+		a.settling.Unlock()
 		if err != nil {
-			return netip.Addr{}, fmt.Errorf("take tunnel address %s: %w", addr, err)
+			return addr, fmt.Errorf("take tunnel address of a pool with spec.allowedUses Tunnel: %w", err)
 		}
-		a.log.Info("took tunnel address", "addr", addr.String(), "handle", handle)
-		return addr, nil
 	}
 }
 
-// findTunnel returns where handle has its address, or else an ordinal that it may take, held in memory meanwhile.
-func (a *Allocator) findTunnel(handle string, family6 bool) (cidr netip.Prefix, ordinal int, found bool) {
+// tunnel is TunnelAddr from memory; it returns no address when no own block has room.
+func (a *Allocator) tunnel(handle, kind string, family6 bool, fits func(Pool) bool) (none netip.Addr, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if !a.synced {
+		return none, ErrNotReady
+	}
+	as := &Assignment{Endpoint: model.Endpoint{ContainerID: handle, IfName: kind}, Tunnel: kind, Handle: handle, Since: a.now(), Active: true}
+	if old := a.live[as.Key()]; old != nil && !old.Released {
+		if a.keepsTunnel(old.Addrs[0]) {
+			return old.Addrs[0], nil
+		}
+		a.log.Warn("tunnel address is given up: its pool allows no tunnels any more, or another node has its block", "addr", old.Addrs[0].String())
+		a.forget(old)
+	}
 	for _, b := range a.ownBlocks() {
 		for o := range b.obj.Spec.Allocations {
-			if b.cidr.Addr().Is6() == family6 && handleOf(b.obj, o) == handle {
-				return b.cidr, o, true
+			if addr := AddrAt(b.cidr, o); b.cidr.Addr().Is6() == family6 && handleOf(b.obj, o) == handle && a.keepsTunnel(addr) {
+				as.Addrs = []netip.Addr{addr}
 			}
 		}
 	}
 	for _, p := range a.cluster.Pools() {
 		for _, b := range a.ownBlocks() {
-			if p.Tunnel && !p.Disabled && p.CIDR.Addr().Is6() == family6 && p.CIDR.Contains(b.cidr.Addr()) && len(b.ready) > 0 {
-				o := b.ready[0]
+			if len(as.Addrs) == 0 && fits(p) && p.CIDR.Contains(b.cidr.Addr()) && len(b.ready) > 0 {
+				as.Addrs, as.unseen = []netip.Addr{AddrAt(b.cidr, b.ready[0])}, true
 				b.ready = b.ready[1:]
-				a.inUse[AddrAt(b.cidr, o)] = handle
-				return b.cidr, o, false
 			}
 		}
 	}
-	return netip.Prefix{}, 0, false
+	if len(as.Addrs) == 0 {
+		return none, nil
+	}
+	if err := a.journal.append(entry{Op: opAssign, Assign: as}); err != nil {
+		a.log.Error("tunnel address is not in the journal; after a crash it is found in its block", "err", err)
+	}
+	a.live[as.Key()] = as
+	a.inUse[as.Addrs[0]] = as.Key()
+	a.wake()
+	a.log.Info("tunnel address", "addr", as.Addrs[0].String(), "handle", handle)
+	return as.Addrs[0], nil
+}
+
+// keepsTunnel says whether a tunnel address may stay in use. The caller holds mu.
+func (a *Allocator) keepsTunnel(addr netip.Addr) bool {
+	cidr, _ := a.blockOf(addr)
+	owner := a.cluster.BlockOwner(cidr)
+	return (a.blocks[cidr] != nil || owner == "" || owner == a.node) &&
+		slices.ContainsFunc(a.cluster.Pools(), func(p Pool) bool { return p.Tunnel && p.CIDR.Contains(addr) })
 }
 
 // grace is how long the audit waits between its two looks.

@@ -36,4 +36,6 @@ type Cluster interface {
 	Config() Config
 	// BlockExists says whether a block of this CIDR, or one that overlaps it, is known to exist.
 	BlockExists(cidr netip.Prefix) bool
+	// BlockOwner returns the node that owns the known block of just this CIDR, "" when none does.
+	BlockOwner(cidr netip.Prefix) string
 }

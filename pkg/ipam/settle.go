@@ -191,29 +191,43 @@ func (a *Allocator) blockOf(addr netip.Addr) (netip.Prefix, bool) {
 // settleBlock writes one block's part of work.
 func (a *Allocator) settleBlock(ctx context.Context, cidr netip.Prefix, work batch) error {
 	cooldown := a.cluster.Config().Cooldown
-	var taken []netip.Addr
-	err := a.writeBlock(ctx, cidr, func(b *v3.IPAMBlock) error {
-		taken = taken[:0]
-		reap(b, cooldown, a.now())
-		for _, as := range work.give {
-			for _, addr := range within(cidr, as.Addrs) {
-				retire(b, ordinalOf(cidr, addr), as.Handle, as.unseen, cooldown, a.now())
-			}
-		}
-		for _, as := range work.take {
-			for _, addr := range within(cidr, as.Addrs) {
-				if take(b, ordinalOf(cidr, addr), as.Handle, as.secondary(a.node)) != nil {
-					taken = append(taken, addr)
+	var taken, lost []netip.Addr
+	write := func() error {
+		return a.writeBlock(ctx, cidr, func(b *v3.IPAMBlock) error {
+			taken, lost = taken[:0], lost[:0]
+			reap(b, cooldown, a.now())
+			for _, as := range work.give {
+				for _, addr := range within(cidr, as.Addrs) {
+					retire(b, ordinalOf(cidr, addr), as.Handle, as.unseen, cooldown, a.now())
 				}
 			}
+			for _, as := range work.take {
+				for _, addr := range within(cidr, as.Addrs) {
+					if o := ordinalOf(cidr, addr); Owner(b) != a.node && handleOf(b, o) != as.Handle {
+						lost = append(lost, addr) // the head is its new owner's
+					} else if take(b, o, as.Handle, as.secondary(a.node)) != nil {
+						taken = append(taken, addr)
+					}
+				}
+			}
+			return nil
+		})
+	}
+	err := write()
+	if apierrors.IsNotFound(err) {
+		if len(within(cidr, addrsOf(work.take))) == 0 {
+			return nil // nothing to give back to
 		}
-		return nil
-	})
+		var ok bool
+		if ok, err = a.claimBlock(ctx, cidr); ok && err == nil {
+			err = write()
+		}
+	}
 	for _, addr := range taken {
 		a.conflict(addr)
 	}
-	if apierrors.IsNotFound(err) && len(within(cidr, addrsOf(work.take))) == 0 {
-		return nil // nothing to give back to
+	if err == nil && len(lost) > 0 {
+		return fmt.Errorf("it belongs to node %q now, but pods of this node live in it; delete these pods: %v", a.cluster.BlockOwner(cidr), lost)
 	}
 	return err
 }
@@ -239,7 +253,10 @@ func within(cidr netip.Prefix, addrs []netip.Addr) (out []netip.Addr) {
 func (a *Allocator) conflict(addr netip.Addr) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.stats.conflicts++
+	if _, said := a.clash[addr]; said {
+		return
+	}
+	a.clash[addr] = struct{}{}
 	a.log.Error("address of a pod of this node is allocated to another handle; delete one of the two pods", "addr", addr.String(), "endpoint", a.inUse[addr])
 }
 
@@ -255,6 +272,7 @@ func (a *Allocator) writeBlock(ctx context.Context, cidr netip.Prefix, change fu
 		if obj == nil {
 			var err error
 			if obj, err = a.ds.GetBlock(ctx, BlockName(cidr)); err != nil {
+				a.missing(cidr, err)
 				return err
 			}
 			if err := Check(obj); err != nil {
@@ -276,19 +294,32 @@ func (a *Allocator) writeBlock(ctx context.Context, cidr netip.Prefix, change fu
 			return nil
 		}
 		if !apierrors.IsConflict(err) || try == writeTries {
+			a.missing(cidr, err)
 			return err
 		}
 		obj = nil
 	}
 }
 
-// keep installs a block as read or written, if it is ours.
+// missing ends the use of an own block that a request did not find.
+func (a *Allocator) missing(cidr netip.Prefix, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if b := a.blocks[cidr]; b != nil && apierrors.IsNotFound(err) {
+		a.lose(b, "")
+	}
+}
+
+// keep installs a block as read or written if it is ours, and ends its use if it no longer is.
 func (a *Allocator) keep(cidr netip.Prefix, obj *v3.IPAMBlock) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	_, closing := a.closing[cidr]
-	if Owner(obj) == a.node && !closing {
+	switch b := a.blocks[cidr]; {
+	case Owner(obj) == a.node && !closing:
 		a.install(cidr, obj)
+	case Owner(obj) != a.node && b != nil:
+		a.lose(b, Owner(obj))
 	}
 }
 
@@ -339,7 +370,7 @@ func (a *Allocator) makeHandles(ctx context.Context, list []*Assignment) []error
 	return each(list, func(as *Assignment) error {
 		a.mu.Lock()
 		all := a.holds(as)
-		counts := a.counts(as.Addrs)
+		counts := a.counts(as.Handle)
 		a.mu.Unlock()
 		if !all {
 			return nil // its block's error is reported already
@@ -362,10 +393,19 @@ func (a *Allocator) dropHandles(ctx context.Context, work *batch) []error {
 	dropped := make([]released, 0, len(work.give))
 	var mu sync.Mutex
 	errs := each(work.give, func(r released) error {
-		if !r.unseen {
-			if err := a.dropHandle(ctx, r.Handle, r.handle); err != nil {
-				return fmt.Errorf("delete handle %s: %w", r.Handle, err)
-			}
+		a.mu.Lock()
+		rest := a.counts(r.Handle)
+		a.mu.Unlock()
+		var err error
+		switch {
+		case r.unseen:
+		case len(rest) > 0:
+			_, err = a.makeHandle(ctx, r.Handle, rest)
+		default:
+			err = a.dropHandle(ctx, r.Handle, r.handle)
+		}
+		if err != nil {
+			return fmt.Errorf("delete handle %s: %w", r.Handle, err)
 		}
 		mu.Lock()
 		dropped = append(dropped, r)
@@ -376,12 +416,15 @@ func (a *Allocator) dropHandles(ctx context.Context, work *batch) []error {
 	return errs
 }
 
-// counts says how many of the addresses are in which block. The caller holds mu.
-func (a *Allocator) counts(addrs []netip.Addr) map[string]int {
+// counts says how many addresses of which blocks all living assignments of a handle have: a container may have several
+// interfaces. The caller holds mu.
+func (a *Allocator) counts(handle string) map[string]int {
 	n := map[string]int{}
-	for _, addr := range addrs {
-		if cidr, ok := a.blockOf(addr); ok {
-			n[cidr.String()]++
+	for _, as := range a.live {
+		for _, addr := range as.Addrs {
+			if cidr, ok := a.blockOf(addr); ok && as.Handle == handle && !as.Released {
+				n[cidr.String()]++
+			}
 		}
 	}
 	return n
@@ -452,6 +495,7 @@ func (a *Allocator) forget(as *Assignment) {
 	}
 	delete(a.live, key)
 	for _, addr := range as.Addrs {
+		delete(a.clash, addr)
 		if a.inUse[addr] == key {
 			delete(a.inUse, addr)
 		}

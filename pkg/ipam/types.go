@@ -15,14 +15,12 @@ type Pool = model.Pool
 type Config = model.IPAMConfig
 
 // Request asks for the addresses of one endpoint, one of each family that has a pool.
-type Request struct {
-	UID string // the pod's UID, may be empty
-	model.Endpoint
-}
+type Request struct{ model.Endpoint }
 
-// Assignment is an endpoint with its addresses, as the journal keeps it.
+// Assignment is an endpoint with its addresses, or one of the node's tunnels with its own, as the journal keeps it.
 type Assignment struct {
 	model.Endpoint
+	Tunnel   string         `json:"tunnel,omitempty"` // of a tunnel: the attribute that says which, such as TypeVXLAN4
 	Handle   string         `json:"handle"`
 	Since    time.Time      `json:"since"`
 	Active   bool           `json:"active,omitempty"`   // the endpoint's routes stand
@@ -34,6 +32,9 @@ type Assignment struct {
 
 // secondary returns the attributes that say whose the addresses are.
 func (a *Assignment) secondary(node string) map[string]string {
+	if a.Tunnel != "" {
+		return map[string]string{AttrNode: node, AttrType: a.Tunnel, AttrTimestamp: a.Since.UTC().Format(timestampFormat)}
+	}
 	return map[string]string{
 		AttrPod: a.Pod, AttrNamespace: a.Namespace, AttrNode: node,
 		AttrTimestamp: a.Since.UTC().Format(timestampFormat),

@@ -287,7 +287,7 @@ func settleAll(t *testing.T, nodes []*node) {
 		for look := range 3 {
 			settle(t, n)
 			n.clock = func() time.Time { return time.Now().Add(time.Duration(look) * 2 * time.Minute) }
-			if err := n.alloc.Audit(t.Context(), func(name string) bool { return n.links[name] }); err != nil {
+			if _, err := n.alloc.Audit(t.Context(), func(name string) bool { return n.links[name] }); err != nil {
 				t.Fatal(err)
 			}
 		}

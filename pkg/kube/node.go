@@ -97,3 +97,14 @@ func (c *Client) EnsureClusterInformation(ctx context.Context, spec v3.ClusterIn
 	}
 	return err
 }
+
+// DisablePool keeps a pool from giving out new addresses.
+func (c *Client) DisablePool(ctx context.Context, name string) error {
+	p, err := get[v3.IPPool](ctx, c.v3, ippools, name)
+	if err != nil {
+		return err
+	}
+	p.Spec.Disabled = true
+	_, err = update(ctx, c.v3, ippools, p)
+	return err
+}

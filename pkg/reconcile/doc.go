@@ -1,7 +1,6 @@
-// Package reconcile has the three pieces that every subsystem of the data plane is made of.
+// Package reconcile has the two pieces that every subsystem of the data plane is made of.
 //
-// Slot hands the newest wanted state from who computes it to who applies it. Tracker keeps what is wanted, what the
-// kernel is believed to have, and the difference of both ready. Loop decides when to compare with the kernel and when to
+// Tracker keeps what is wanted, what the kernel is believed to have, and the difference of both ready. Loop decides when to compare with the kernel and when to
 // mend the difference: when the wanted state or the kernel changed, again with growing pauses after a failure, and
 // everything now and then.
 //

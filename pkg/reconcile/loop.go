@@ -134,3 +134,11 @@ func (f *Failures) Err() error {
 	}
 	return errors.Join(f.errs...)
 }
+
+// wake makes a channel of one place ready to read.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

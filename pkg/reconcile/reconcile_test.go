@@ -87,22 +87,6 @@ func TestTrackerAgreesWithPlainMaps(t *testing.T) {
 	})
 }
 
-func TestSlotLatestWins(t *testing.T) {
-	s := NewSlot[int]()
-	if _, ok := s.Take(); ok {
-		t.Error("a new slot is full")
-	}
-	s.Set(1)
-	s.Set(2)
-	<-s.C()
-	if v, ok := s.Take(); !ok || v != 2 {
-		t.Errorf("%d, %v", v, ok)
-	}
-	if _, ok := s.Take(); ok {
-		t.Error("taken twice")
-	}
-}
-
 type fake struct {
 	resyncs, applies atomic.Int32
 	fail             atomic.Pointer[error]

@@ -202,6 +202,13 @@ func (s *Store) Blocks() []model.Block {
 	return slices.Collect(maps.Values(s.blocks))
 }
 
+// BlockOwner returns the node that owns the block of just this CIDR, "" when there is none or nobody owns it.
+func (s *Store) BlockOwner(cidr netip.Prefix) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.blocks[cidr].Node
+}
+
 // BlockExists says whether a block is known that is or overlaps cidr.
 func (s *Store) BlockExists(cidr netip.Prefix) bool {
 	s.mu.RLock()

@@ -38,7 +38,7 @@ func ipamInProcess(t *testing.T, b *bench, r *report) {
 			id := fmt.Sprintf("c%d-%d", round, i)
 			want := model.Endpoint{Network: "k8s-pod-network", ContainerID: id, IfName: "eth0", Namespace: "default", Pod: id, HostVeth: model.HostVeth("default", id)}
 			begin := time.Now()
-			ep, err := a.Assign(t.Context(), ipam.Request{UID: id, Endpoint: want})
+			ep, err := a.Assign(t.Context(), ipam.Request{Endpoint: want})
 			assigned := time.Now()
 			if err == nil {
 				err = a.Activate(ep.Key())

@@ -226,43 +226,46 @@ func figure(t *testing.T, path, key string) float64 {
 	return 0
 }
 
-// pods measures pods' starts on a real cluster: with our CNI, with ptp, and on the host's network, on clusters that come
-// one after the other.
+// spents are the bursts of one kind on one cluster.
+type spents struct{ wall, machine, own sample }
+
+func (s *spents) add(x spent) {
+	s.wall = append(s.wall, x.wall.Seconds())
+	s.machine = append(s.machine, x.machine)
+	s.own = append(s.own, x.own)
+}
+
+// pods measures pods' starts on real clusters, which come one after the other: with our CNI, with ptp, and on the host's
+// network, of which each cluster has its own bursts in turn with the other kind's.
 func pods(t *testing.T, b *bench, r *report) {
 	n := count("N", 60)
-	kinds := []string{"margay", "ptp", "host"}
-	var wall, machine, own [3]sample
-	take := func(kind int, s spent) {
-		fmt.Fprintf(os.Stderr, "pods: %-6s all Ready in %.1f s, CPU %.1f s, of it the cluster's own %.1f s; load %s\n", kinds[kind], s.wall.Seconds(), s.machine, s.own, loadavg())
-		wall[kind] = append(wall[kind], s.wall.Seconds())
-		machine[kind] = append(machine[kind], s.machine)
-		own[kind] = append(own[kind], s.own)
-	}
-	for round := range count("ROUNDS", 3) {
-		for k, cni := range kinds[:2] {
-			c := b.up(t, cni)
+	var cni, host [2]spents
+	for range count("ROUNDS", 3) {
+		for k, name := range []string{"margay", "ptp"} {
+			c := b.up(t, name)
 			c.burst(5, false)
 			c.burst(5, true)
-			if (round+k)%2 == 0 {
-				take(k, c.burst(n, false))
-			}
-			take(2, c.burst(n, true))
-			if (round+k)%2 == 1 {
-				take(k, c.burst(n, false))
-			}
+			inTurn(2, func(_, kind int) {
+				to := []*spents{&cni[k], &host[k]}[kind]
+				s := c.burst(n, kind == 1)
+				to.add(s)
+				fmt.Fprintf(os.Stderr, "pods: %s, host network %v: %d Ready in %.1f s, CPU %.1f s, of it the cluster's own %.1f s, load %s\n",
+					c.name(), kind == 1, n, s.wall.Seconds(), s.machine, s.own, loadavg())
+			})
 			c.down()
 		}
 	}
-	what := func(s string) string { return fmt.Sprintf("%d pods on a node, %s", n, s) }
-	for _, k := range []int{2, 1} {
-		a := aim{}
-		if k == 2 {
-			a = ratioUpTo(1.1)
-		}
+	rows := func(peer string, p spents, a aim) {
+		what := fmt.Sprintf("%d pods on a node, ", n)
 		r.add(
-			row{what: what("all Ready"), unit: "s", ours: wall[0], peer: kinds[k], theirs: wall[k], aim: a},
-			row{what: what("CPU of the machine"), unit: "s", ours: machine[0], peer: kinds[k], theirs: machine[k], aim: a},
-			row{what: what("CPU of the node's processes"), unit: "s", ours: own[0], peer: kinds[k], theirs: own[k], aim: a})
+			row{what: what + "all Ready", unit: "s", ours: cni[0].wall, peer: peer, theirs: p.wall, aim: a},
+			row{what: what + "CPU of the machine", unit: "s", ours: cni[0].machine, peer: peer, theirs: p.machine, aim: a},
+			row{what: what + "CPU of the cluster's own", unit: "s", ours: cni[0].own, peer: peer, theirs: p.own, aim: a})
 	}
-	r.note("clusters of one node, one after the other; host: pods on the host's network on the same clusters. The machine's CPU time has in it what others did meanwhile")
+	rows("host", host[0], ratioUpTo(1.1))
+	rows("ptp", cni[1], aim{})
+	beside := func(x, y sample) float64 { return x.p50() / y.p50() }
+	r.note("ptp beside the host network on its own cluster: all Ready %.2f, CPU of the machine %.2f, of the cluster's own %.2f",
+		beside(cni[1].wall, host[1].wall), beside(cni[1].machine, host[1].machine), beside(cni[1].own, host[1].own))
+	r.note("clusters of one node; the cluster's own: the node's control group and the control plane's processes, without the kernel's work for them. The machine's CPU has in it what others did meanwhile")
 }

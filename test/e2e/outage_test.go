@@ -161,6 +161,17 @@ func TestNodeRebooted(t *testing.T) {
 	eventually(t, 120*time.Second, func() error { return c.isBack(t.Context(), old) })
 	t.Logf("%s and its pods are back after %.1f s", old.name, time.Since(start).Seconds())
 	c.mustKnowAll(t)
+	// Every node's kube-proxy has to hear of the new addresses, too: Services answer each time, from each node.
+	for _, n := range c.nodes {
+		took := eventually(t, 15*time.Second, func() error {
+			out, err := c.sh(t.Context(), n.shell, fmt.Sprintf("for i in $(seq 15); do curl -sS -m 1 http://%s/hostname >/dev/null || exit 1; done 2>&1", c.service))
+			if err != nil {
+				return fmt.Errorf("the Service from %s: %w: %s", n.name, err, out)
+			}
+			return nil
+		})
+		t.Logf("the Service answers each time on %s after another %.1f s", n.name, took.Seconds())
+	}
 	c.reachesAll(t, c.nodes[last], c.nodes[last].tools, 1000)
 	c.reachesAll(t, c.nodes[0], c.nodes[0].tools, 1000)
 }

@@ -98,7 +98,7 @@ func TestWalkthrough3InsideAPod(t *testing.T) {
 		wantLine(t, "route -n", routes, `169\.254\.1\.1 0\.0\.0\.0 255\.255\.255\.255 UH 0 0 0 eth0`)
 
 		// The node's own packet makes its ARP request, which the pod learns from.
-		c.mustSh(t, n.shell, "ping -c 1 -W 2 "+p.addr.String())
+		c.mustSh(t, n.shell, fmt.Sprintf("ip neigh flush to %s; ping -c 1 -W 2 %[1]s", p.addr))
 		neighbours := c.mustSh(t, p, "ip neigh")
 		wantLine(t, "neighbours", neighbours, `169\.254\.1\.1 dev eth0 lladdr ee:ee:ee:ee:ee:ee PERMANENT`)
 		wantLine(t, "neighbours", neighbours, n.addr.Addr().String()+` dev eth0 lladdr ee:ee:ee:ee:ee:ee .*`)

@@ -73,7 +73,7 @@ type ClusterInformationSpec struct {
 	// CalicoVersion is the version that calicoctl compares itself with.
 	// +optional
 	CalicoVersion string `json:"calicoVersion,omitempty"`
-	// DatastoreReady false: agents start nothing new until it is true again.
+	// DatastoreReady is for Calico's tools: made true, and not read.
 	// +optional
 	DatastoreReady *bool `json:"datastoreReady,omitempty"`
 	// Variant is the product's name.

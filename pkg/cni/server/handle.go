@@ -111,7 +111,7 @@ func (s *Server) assign(ctx context.Context, c *conn, r *wire.Request) *wire.Res
 	want := model.Endpoint{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName, Namespace: r.Namespace, Pod: r.Pod,
 		HostVeth: model.InterfaceVeth(r.Namespace, r.Pod, r.IfName)}
 	key := want.Key()
-	ep, err := s.IPAM.Assign(ctx, ipam.Request{UID: r.PodUID, Endpoint: want})
+	ep, err := s.IPAM.Assign(ctx, ipam.Request{Endpoint: want})
 	if err != nil {
 		return answer(fmt.Errorf("assign address to pod %s/%s: %w", r.Namespace, r.Pod, err), wire.Internal)
 	}

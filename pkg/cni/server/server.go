@@ -175,12 +175,12 @@ func (s *Server) next(ctx context.Context, c *conn, r *bufio.Reader) (*wire.Resp
 func (s *Server) abandon(ctx context.Context, c *conn) {
 	for key, ep := range c.open {
 		s.closeOpen(c, key)
-		if s.IPAM.Release(key).Found {
-			s.Log.Warn("ADD was given up between assign and activate; its addresses are taken back", "pod", ep.Namespace+"/"+ep.Pod, "container", ep.ContainerID)
-		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workLimit)
 		if err := s.Dataplane.Down(ctx, ep, true); err != nil {
 			s.Log.Error("remove host side of a given-up ADD failed", "interface", ep.HostVeth, "err", err)
+		}
+		if s.IPAM.Release(key).Found {
+			s.Log.Warn("ADD was given up between assign and activate; its addresses are taken back", "pod", ep.Namespace+"/"+ep.Pod, "container", ep.ContainerID)
 		}
 		cancel()
 	}
