@@ -27,7 +27,7 @@ type Allocator struct {
 	kick   chan struct{} // something to settle
 	urgent chan struct{} // … and somebody may soon wait for it
 
-	settling sync.Mutex // one settle, claim or give-back at a time
+	settling chan struct{} // holds one token while a settle, claim or give-back is under way: see begin
 
 	mu      sync.Mutex
 	journal *journal
@@ -70,7 +70,8 @@ func New(o Options) (*Allocator, error) {
 	}
 	a := &Allocator{
 		node: o.Node, ds: o.Store, cluster: o.Cluster, log: o.Log, now: o.Now,
-		kick: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+		settling: make(chan struct{}, 1),
+		kick:     make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		journal: j, live: live, inUse: map[netip.Addr]string{},
 		blocks: map[netip.Prefix]*block{}, closing: map[netip.Prefix]closing{}, clash: map[netip.Addr]struct{}{}, suspect: map[string]suspicion{},
 	}
@@ -91,6 +92,18 @@ func (a *Allocator) Close() error {
 	defer a.mu.Unlock()
 	return a.journal.close()
 }
+
+// begin waits until no settle, claim or give-back is under way; a request waits no longer than its context.
+func (a *Allocator) begin(ctx context.Context) error {
+	select {
+	case a.settling <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for writes to the datastore that are under way: %w", ctx.Err())
+	}
+}
+
+func (a *Allocator) end() { <-a.settling }
 
 // Endpoints returns the endpoints that live, so that a restarted agent wants their routes.
 func (a *Allocator) Endpoints() []model.Endpoint {

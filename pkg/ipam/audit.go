@@ -33,8 +33,10 @@ type closing struct {
 // period after the first. hasLink says whether this node has an interface of that name. It returns the endpoints that it
 // ended: their data plane is to be taken down. Call it once a minute.
 func (a *Allocator) Audit(ctx context.Context, hasLink func(name string) bool) ([]model.Endpoint, error) {
-	a.settling.Lock()
-	defer a.settling.Unlock()
+	if err := a.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer a.end()
 	leaked, ended := a.look(hasLink)
 	var errs []error
 	for _, cidr := range a.halfClosed() {

@@ -48,8 +48,10 @@ func affinityLabels(node string, family6 bool) map[string]string {
 
 // refill makes room in a family's own heads: by settling, which moves the heads on, else by claiming a block.
 func (a *Allocator) refill(ctx context.Context, family6 bool) error {
-	a.settling.Lock()
-	defer a.settling.Unlock()
+	if err := a.begin(ctx); err != nil {
+		return err
+	}
+	defer a.end()
 	if a.room(family6) {
 		return nil // somebody before us did it
 	}
@@ -73,8 +75,10 @@ func (a *Allocator) room(family6 bool) bool {
 // claimAhead claims a block when a family's own blocks have little room left, so that ADD need not wait for it, and so
 // that the node can go on for a while without the API.
 func (a *Allocator) claimAhead(ctx context.Context) error {
-	a.settling.Lock()
-	defer a.settling.Unlock()
+	if err := a.begin(ctx); err != nil {
+		return err
+	}
+	defer a.end()
 	for _, family6 := range []bool{false, true} {
 		pools := a.cluster.Pools()
 		a.mu.Lock()
@@ -232,8 +236,10 @@ func (a *Allocator) wantAffinity(ctx context.Context, cidr netip.Prefix) (*v3.Bl
 // The blocks are read one by one, not taken from the watch: an API server's cache may lag behind this node's own last
 // write before the crash, and the head of so old a block is no longer the node's alone.
 func (a *Allocator) Sync(ctx context.Context, routes map[netip.Addr]string) error {
-	a.settling.Lock()
-	defer a.settling.Unlock()
+	if err := a.begin(ctx); err != nil {
+		return err
+	}
+	defer a.end()
 	affinities, err := a.ds.NodeAffinities(ctx, a.node)
 	if err != nil {
 		return fmt.Errorf("list block affinities: %w", err)
@@ -301,9 +307,10 @@ func (a *Allocator) TunnelAddr(ctx context.Context, handle, kind string, family6
 		if claimed {
 			return addr, fmt.Errorf("take tunnel address: %w", ErrFull)
 		}
-		a.settling.Lock()
-		err = a.claim(ctx, fits)
-		a.settling.Unlock()
+		if err = a.begin(ctx); err == nil {
+			err = a.claim(ctx, fits)
+			a.end()
+		}
 		if err != nil {
 			return addr, fmt.Errorf("take tunnel address of a pool with spec.allowedUses Tunnel: %w", err)
 		}

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	lowWater     = 8                      // fewer ready addresses than this: settle at once, claim ahead
-	settleDelay  = 300 * time.Millisecond // how long changes gather before they are written
+	lowWater     = 8           // fewer ready addresses than this: settle at once, claim ahead
+	settleDelay  = time.Second // how long changes gather before they are written
 	maxBackoff   = 15 * time.Second
 	writeTries   = 8
 	handleWrites = 4 // at once
@@ -105,8 +105,10 @@ type released struct {
 
 // Settle writes all that the datastore does not know yet. One failing block or handle does not stop the others.
 func (a *Allocator) Settle(ctx context.Context) error {
-	a.settling.Lock()
-	defer a.settling.Unlock()
+	if err := a.begin(ctx); err != nil {
+		return err
+	}
+	defer a.end()
 	return a.settle(ctx)
 }
 

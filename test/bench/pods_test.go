@@ -125,12 +125,27 @@ func (c *kubeCluster) burst(n int, hostNetwork bool) (s spent) {
 		list, err := api.List(ctx, metav1.ListOptions{})
 		return err == nil && len(list.Items) == 0
 	})
-	time.Sleep(5 * time.Second)
+	c.calm()
 	return s
 }
 
+// calm waits until the kubelet has cleared up, which it does for a while after the pods are gone from the API: until the
+// cluster's processes use less than a quarter of a core for some seconds.
+func (c *kubeCluster) calm() {
+	c.t.Helper()
+	const look = 4 * time.Second
+	for range 30 {
+		before := c.ownCPU()
+		time.Sleep(look)
+		if c.ownCPU()-before < 0.25*look.Seconds() {
+			return
+		}
+	}
+	c.t.Logf("%s: the node is still busy two minutes after its pods were deleted", c.name())
+}
+
 func pausePod(name string, hostNetwork bool) *corev1.Pod {
-	grace := int64(0)
+	grace := int64(1) // with 0 the kubelet clears up after the pods are gone from the API
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: corev1.PodSpec{
