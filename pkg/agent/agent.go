@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -197,6 +198,7 @@ func (a *Agent) start(ctx context.Context, srv *server.Server) error {
 		}
 	}
 	a.health.set(nil)
+	debug.FreeOSMemory() // what the start read (plugins, all objects once) would stay for minutes
 	st := a.ipam.Stats()
 	a.log.Info("node is ready", "node", a.config.Node, "address", a.self.node.Addr4.String(), "blocks", st.Blocks, "endpoints", st.Endpoints)
 	return nil

@@ -21,7 +21,7 @@ import (
 const (
 	lowWater     = 8           // fewer ready addresses than this: settle at once, claim ahead
 	settleDelay  = time.Second // how long changes gather before they are written
-	maxBackoff   = 15 * time.Second
+	maxBackoff   = 5 * time.Second
 	writeTries   = 8
 	handleWrites = 4 // at once
 )

@@ -57,6 +57,12 @@ func traffic(t *testing.T, b *bench, r *report) {
 		row{what: "TCP ping-pong, 1 byte", unit: "µs", ours: trips[0], peer: "flannel", theirs: trips[1], aim: ratioUpTo(1)},
 		row{what: "the same, medians of the runs", unit: "µs", ours: rates[0], peer: "flannel", theirs: rates[1]},
 		row{what: "the same, beside the nodes' own", unit: "µs", ours: trips[0], peer: "nodes", theirs: trips[2]})
+	var own sample // of each round: what happened beside it hit both
+	for i := range bps[0] {
+		own = append(own, bps[0][i]/bps[1][i])
+	}
+	r.note("TCP: the rounds' own ratios to flannel: median %.2f, from %.2f to %.2f; best rounds %.1f and %.1f Gb/s",
+		own.p50(), own.at(0), own.at(1), bps[0].at(1), bps[1].at(1))
 	r.note("flannel's iptables rules are left out, since both live in the same namespaces; its pods are on its bridge (plugin bridge)")
 }
 
