@@ -145,3 +145,20 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+// TestClockJumpsBack: an address that was released in what is the future now does not cool down for ever.
+func TestClockJumpsBack(t *testing.T) {
+	b := NewBlock(testCIDR, "node1", testTime)
+	if err := take(b, 3, "h.1", nil); err != nil {
+		t.Fatal(err)
+	}
+	const cooldown = time.Minute
+	retire(b, 3, "h.1", false, cooldown, testTime)
+	if reap(b, cooldown, testTime.Add(30*time.Second)); handleOf(b, 3) != "" || b.Spec.Allocations[3] == nil {
+		t.Error("freed before its cooldown has passed")
+	}
+	reap(b, cooldown, testTime.Add(-24*time.Hour))
+	if b.Spec.Allocations[3] != nil || Check(b) != nil {
+		t.Error("still cooling down after the clock jumped back by a day")
+	}
+}
