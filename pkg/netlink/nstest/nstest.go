@@ -97,7 +97,7 @@ func (n *NS) Exec(tb testing.TB, lines ...string) (out string) {
 	for _, line := range lines {
 		var err error
 		out, err = n.Try(line)
-		if err != nil && strings.Contains(line, " flush ") && strings.Contains(out, "Flush not complete") {
+		if err != nil && strings.Contains(line, " flush ") && strings.Contains(out, "complete") {
 			continue // what it removed was put back while it was still removing
 		}
 		if err != nil {
