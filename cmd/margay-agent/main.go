@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/margay-net/margay/pkg/agent"
+	"github.com/margay-net/margay/pkg/config"
 	"github.com/margay-net/margay/pkg/kube"
 )
 
@@ -31,23 +32,23 @@ func run(ctx context.Context, args string) error {
 		fmt.Println(agent.Version)
 		return nil
 	}
-	config, err := agent.ReadConfig(os.LookupEnv)
+	conf, err := config.Read(os.Environ())
 	if err != nil {
 		return err
 	}
 	switch args {
 	case "":
 	case "health --live":
-		return agent.Probe(ctx, config, "liveness")
+		return agent.Probe(ctx, conf, "liveness")
 	case "health --ready":
-		return agent.Probe(ctx, config, "readiness")
+		return agent.Probe(ctx, conf, "readiness")
 	default:
 		return fmt.Errorf("unknown arguments %q: want none, health --live, health --ready or version", args)
 	}
 	level := new(slog.LevelVar)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	klog.SetSlogLogger(log)
-	rc, err := kube.Config(config.Kubeconfig)
+	rc, err := kube.Config(conf.Kubeconfig)
 	if err != nil {
 		return fmt.Errorf("find the API server: %w", err)
 	}
@@ -55,7 +56,7 @@ func run(ctx context.Context, args string) error {
 	if err != nil {
 		return err
 	}
-	a, err := agent.New(config, client, log, level)
+	a, err := agent.New(conf, client, log, level)
 	if err != nil {
 		return err
 	}

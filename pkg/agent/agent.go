@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/margay-net/margay/pkg/cni/server"
+	"github.com/margay-net/margay/pkg/config"
 	"github.com/margay-net/margay/pkg/ipam"
 	"github.com/margay-net/margay/pkg/kube"
 	"github.com/margay-net/margay/pkg/model"
@@ -24,7 +23,7 @@ import (
 
 // Agent is the agent of one node.
 type Agent struct {
-	config  Config
+	config  config.Config
 	client  *kube.Client
 	log     *slog.Logger
 	level   *slog.LevelVar
@@ -34,28 +33,31 @@ type Agent struct {
 	health  *health
 	metrics *metrics
 
-	mu   sync.Mutex
-	self self
-}
+	told *told
 
-// self is what the agent found out about its own node.
-type self struct {
-	node     model.Node
-	up4, up6 uplink
-	podMTU   int       // bytes
-	wrote    time.Time // when the node's annotations were last written
+	mu      sync.Mutex
+	self    self
+	params  model.Parameters
+	changed chan struct{} // closed when params change
 }
 
 // New puts an agent together. It starts nothing. level is that of log.
-func New(c Config, client *kube.Client, log *slog.Logger, level *slog.LevelVar) (*Agent, error) {
+func New(c config.Config, client *kube.Client, log *slog.Logger, level *slog.LevelVar) (*Agent, error) {
 	m := newMetrics()
 	p, err := newPlane(c.ProcSys, log, m)
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{config: c, client: client, log: log, level: level, store: store.New(), plane: p, health: &health{}, metrics: m}
+	a := &Agent{
+		config: c, client: client, log: log, level: level, store: store.New(), plane: p, health: &health{}, metrics: m,
+		told: newTold(c.Node, client, log), changed: make(chan struct{}),
+	}
 	a.health.set(errStarting)
 	a.self.node = model.Node{Name: c.Node, VXLANMAC4: model.TunnelMAC(c.Node, false), VXLANMAC6: model.TunnelMAC(c.Node, true)}
+	for _, notice := range c.Notices {
+		log.Warn("setting has no effect", "what", notice)
+	}
+	a.resolve() // from the environment alone, until the API server has answered
 	return a, nil
 }
 
@@ -63,9 +65,7 @@ func New(c Config, client *kube.Client, log *slog.Logger, level *slog.LevelVar) 
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.plane.close()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		return serveHTTP(ctx, net.JoinHostPort(a.config.HealthHost, strconv.Itoa(a.config.HealthPort)), a.health.mux(), a.log)
-	})
+	g.Go(func() error { return a.serve(ctx, "health", a.health.mux(), healthAddr) })
 	if err := a.retry(ctx, "open the journal", func() error { return a.openIPAM(ctx) }); err != nil {
 		return g.Wait() // only ctx's end ends the attempts
 	}
@@ -88,7 +88,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		g.Go(func() error { return a.ipam.Run(ctx) })
 		g.Go(func() error { return srv.Drain(ctx) })
 		g.Go(func() error { return a.audit(ctx) })
-		g.Go(func() error { return a.serveMetrics(ctx) })
+		g.Go(func() error { return a.serve(ctx, "metrics", a.metrics.handler(a.currentParams, a.ipam), metricsAddr) })
+		g.Go(func() error { return a.told.run(ctx) })
 		return a.planLoop(ctx)
 	})
 	err = g.Wait()
@@ -168,7 +169,7 @@ func (a *Agent) start(ctx context.Context, srv *server.Server) error {
 			return nil
 		}},
 		{"make default pools", func() error { return a.defaultPools(ctx) }},
-		{"find the node's address", func() error { return a.findSelf(ctx) }},
+		{"find the node's address", a.findSelf},
 		{"read the node's addresses", func() error {
 			routes, err := a.plane.podRoutes()
 			if err != nil {
@@ -185,8 +186,8 @@ func (a *Agent) start(ctx context.Context, srv *server.Server) error {
 			return nil
 		}},
 		{"compute the wanted state", func() error { return a.plan(ctx) }},
-		{"install plugins", a.config.Install.Binaries},
-		{"install CNI configuration", func() error { return a.config.Install.Conflist(a.config.Node, a.podMTU()) }},
+		{"install plugins", a.install().Binaries},
+		{"install CNI configuration", func() error { return a.install().Conflist(a.config.Node, a.podMTU()) }},
 		{"report the node's network as available", func() error { return a.client.Up(ctx, a.config.Node) }},
 	}
 	for _, s := range steps {

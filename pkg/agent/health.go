@@ -12,6 +12,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/margay-net/margay/pkg/config"
+	"github.com/margay-net/margay/pkg/model"
 )
 
 // health answers kubelet's probes. Ready is our own work only: neither peers nor a lost API server take it away.
@@ -33,6 +36,50 @@ func (h *health) ready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.reason
+}
+
+// healthAddr and metricsAddr say where these are served; "": not at all.
+func healthAddr(p model.Parameters) string {
+	if !p.Health {
+		return ""
+	}
+	return net.JoinHostPort(p.HealthHost, strconv.Itoa(p.HealthPort))
+}
+
+func metricsAddr(p model.Parameters) string {
+	if !p.Metrics {
+		return ""
+	}
+	return net.JoinHostPort(p.MetricsHost, strconv.Itoa(p.MetricsPort))
+}
+
+// serve serves h at the address that the parameters say, and moves when they change. It ends with ctx only.
+func (a *Agent) serve(ctx context.Context, what string, h http.Handler, addr func(model.Parameters) string) error {
+	for ctx.Err() == nil {
+		params, changed := a.paramsNow()
+		at := addr(params)
+		until, stop := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if at == "" {
+				return
+			}
+			if err := serveHTTP(until, at, h, a.log); err != nil {
+				a.log.Error("cannot serve; it is tried again when its address changes", "what", what, "addr", at, "err", err)
+			}
+		}()
+		for ctx.Err() == nil && addr(params) == at {
+			select {
+			case <-ctx.Done():
+			case <-changed:
+				params, changed = a.paramsNow()
+			}
+		}
+		stop()
+		<-done
+	}
+	return nil
 }
 
 // serveHTTP serves a handler until ctx ends. An address that is in use, by an agent that is about to end, is waited for.
@@ -73,13 +120,17 @@ func (h *health) mux() *http.ServeMux {
 	return m
 }
 
-// Probe asks the running agent of this node, for exec probes: path is liveness or readiness. It asks for what is
-// switched on only, so the same probe is right in every mode.
-func Probe(ctx context.Context, c Config, path string) error {
+// Probe asks the running agent of this node, for exec probes: path is liveness or readiness. It asks where the
+// environment says that health is served. When it is switched off there, all is well.
+func Probe(ctx context.Context, c config.Config, path string) error {
+	params, _, _ := config.Resolve(environment(c))
+	addr := healthAddr(params)
+	if addr == "" {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	url := "http://" + net.JoinHostPort(c.HealthHost, strconv.Itoa(c.HealthPort)) + "/" + path
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/"+path, nil)
 	if err != nil {
 		return err
 	}

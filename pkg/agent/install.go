@@ -24,6 +24,17 @@ const conflist = `{
 }
 `
 
+// Install says what is put on the node, and where.
+type Install struct {
+	BinDir      string // the node's /opt/cni/bin as the agent sees it; "": nothing is installed
+	NetDir      string // the node's /etc/cni/net.d as the agent sees it
+	ConfName    string
+	Conf        string // the conflist; "": the built-in one
+	Source      string // folder of the plugins to install
+	Skip        []string
+	KeepPresent bool // plugins other than margay that are there already are not replaced
+}
+
 // Binaries installs the plugins of the image on the node, each by rename, so that a plugin that runs is never torn.
 func (i Install) Binaries() error {
 	if i.BinDir == "" {
@@ -96,4 +107,12 @@ func replaceFile(path string, content []byte, mode os.FileMode) error {
 		return errors.Join(err, os.Remove(tmp.Name()))
 	}
 	return nil
+}
+
+func (a *Agent) install() Install {
+	c := a.config
+	return Install{
+		BinDir: c.BinDir, NetDir: c.NetDir, ConfName: c.ConfName, Conf: c.Conf, Source: c.PluginDir,
+		Skip: strings.Split(c.SkipPlugins, ","), KeepPresent: c.KeepPlugins,
+	}
 }

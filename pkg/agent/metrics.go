@@ -1,12 +1,9 @@
 package agent
 
 import (
-	"cmp"
-	"context"
 	"log/slog"
-	"net"
+	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -43,8 +40,7 @@ func newMetrics() *metrics {
 		pools:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "margay_ip_pools", Help: "IP pools of the cluster."}),
 		faults:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "margay_cluster_faults", Help: "Contradictions in the cluster's state, such as two nodes with one address; the log names them."}),
 	}
-	m.registry.MustRegister(m.apply, m.failures, m.resyncs, m.hosts, m.pools, m.faults,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.apply, m.failures, m.resyncs, m.hosts, m.pools, m.faults)
 	return m
 }
 
@@ -95,18 +91,20 @@ func (m *metrics) addIPAM(a *ipam.Allocator) {
 	gauge("margay_ipam_conflicts", "Addresses of this node's pods that the datastore gave to somebody else.", func(s ipam.Stats) float64 { return float64(s.Conflicts) })
 }
 
-// serveMetrics serves them when they are switched on.
-func (a *Agent) serveMetrics(ctx context.Context) error {
-	p := a.store.Params(a.config.Node)
-	on := a.config.Metrics
-	if on == nil {
-		on = p.Metrics
-	}
-	if on == nil || !*on {
-		<-ctx.Done()
-		return nil
-	}
-	a.metrics.addIPAM(a.ipam)
-	port := cmp.Or(a.config.MetricsPort, p.MetricsPort, 9091)
-	return serveHTTP(ctx, net.JoinHostPort("", strconv.Itoa(port)), promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}), a.log)
+// handler serves the metrics, IPAM's too, and of the process and the runtime as the parameters say.
+func (m *metrics) handler(params func() model.Parameters, a *ipam.Allocator) http.Handler {
+	m.addIPAM(a)
+	runtime, process := prometheus.NewRegistry(), prometheus.NewRegistry()
+	runtime.MustRegister(collectors.NewGoCollector())
+	process.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		from, p := prometheus.Gatherers{m.registry}, params()
+		if p.GoMetrics {
+			from = append(from, runtime)
+		}
+		if p.ProcessMetrics {
+			from = append(from, process)
+		}
+		promhttp.HandlerFor(from, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	})
 }

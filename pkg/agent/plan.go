@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -15,7 +14,6 @@ import (
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
 	"github.com/margay-net/margay/pkg/dataplane/link"
-	"github.com/margay-net/margay/pkg/ipam"
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/topology"
 )
@@ -25,8 +23,6 @@ const (
 	replan       = 5 * time.Second       // after a failed plan
 	vxlanHeader4 = 50                    // bytes that VXLAN takes of the underlay's MTU
 	vxlanHeader6 = 70
-	defaultVNI   = 4096
-	defaultPort  = 4789
 )
 
 // planLoop makes the plan anew whenever the store changed.
@@ -62,8 +58,7 @@ func (a *Agent) planLoop(ctx context.Context) error {
 // plan computes the wanted state and hands it to the data plane. Without a tunnel address the rest is planned all the
 // same, and the error says what is missing.
 func (a *Agent) plan(ctx context.Context) error {
-	params := a.store.Params(a.config.Node)
-	a.applyParams(params)
+	params, faults := a.resolve()
 	pools := a.store.Pools()
 	err := errors.Join(a.ensureTunnel(ctx, pools, false), a.ensureTunnel(ctx, pools, true))
 	if err != nil && a.health.ready() != nil {
@@ -71,14 +66,7 @@ func (a *Agent) plan(ctx context.Context) error {
 	}
 	a.setMTU(pools, params)
 	err = errors.Join(err, a.annotate(ctx))
-	a.mu.Lock()
-	self := a.self
-	a.mu.Unlock()
-	forward := link.Families{V4: self.node.Addr4.IsValid(), V6: self.node.Addr6.IsValid()}
-	if a.config.Backend == "none" {
-		a.plane.set(topology.Wanted{}, forward) // pods' own interfaces and routes alone
-		return err
-	}
+	self := a.selfNow()
 	nodes := a.store.NodeMap()
 	if seen, ok := nodes[a.config.Node]; ok {
 		self.node.UID = seen.UID
@@ -86,35 +74,31 @@ func (a *Agent) plan(ctx context.Context) error {
 	nodes[a.config.Node] = self.node
 	wanted := topology.Build(topology.Input{
 		Self: a.config.Node, Nodes: nodes, Pools: pools, Blocks: a.store.Blocks(),
-		V4:  topology.Underlay{Parent: self.up4.Dev, MTU: a.deviceMTU(self.up4, params, vxlanHeader4)},
-		V6:  topology.Underlay{Parent: self.up6.Dev, MTU: a.deviceMTU(self.up6, params, vxlanHeader6)},
-		VNI: cmp.Or(a.config.VNI, params.VXLANVNI, defaultVNI), Port: cmp.Or(a.config.Port, params.VXLANPort, defaultPort),
+		V4:  topology.Underlay{Parent: self.up4.Dev, MTU: vxlanMTU(self.up4, params.VXLANMTU4, vxlanHeader4)},
+		V6:  topology.Underlay{Parent: self.up6.Dev, MTU: vxlanMTU(self.up6, params.VXLANMTU6, vxlanHeader6)},
+		VNI: params.VXLANVNI, Port: params.VXLANPort, SoftChecksum: softChecksum(params),
+		NAT: topology.NATOptions{
+			SpareNodes: params.NATExclusions == "IPPoolsAndHostIPs",
+			Address:    params.NATAddress, Ports: params.NATPorts, Interface: params.NATInterface,
+		},
 	})
-	a.plane.set(wanted, forward)
-	a.metrics.planned(len(nodes), pools, append(wanted.Conflicts, a.store.Overlaps()...), a.log)
+	if a.config.Backend == "none" { // somebody else connects the nodes
+		wanted.VXLAN, wanted.Routes, wanted.Neighs, wanted.FDB = nil, nil, nil, nil
+	}
+	a.plane.set(wanted, link.Families{V4: self.node.Addr4.IsValid(), V6: self.node.Addr6.IsValid()}, params)
+	own := slices.Concat(faults, self.odd)
+	a.told.set(own, wanted.Shared)
+	a.metrics.planned(len(nodes), pools, slices.Concat(wanted.Conflicts, a.store.Overlaps(), own), a.log)
 	return err
 }
 
-// applyParams takes over the parameters that count at once.
-func (a *Agent) applyParams(p model.Parameters) {
-	level, err := ParseLevel(cmp.Or(a.config.LogLevel, p.LogLevel, "Info"))
-	if err != nil {
-		level = slog.LevelInfo
-	}
-	a.level.Set(level)
-}
-
-// deviceMTU is the MTU of a VXLAN device: set, or the underlay's less the header.
-func (a *Agent) deviceMTU(up uplink, p model.Parameters, header int) int {
-	return cmp.Or(a.config.MTU, p.VXLANMTU, max(up.MTU-header, 0))
+// vxlanMTU is the MTU of a VXLAN device: set, or the underlay's less the header.
+func vxlanMTU(up uplink, set, header int) int {
+	return cmp.Or(set, max(up.MTU-header, 0))
 }
 
 // podMTU is the MTU of pods' interfaces.
-func (a *Agent) podMTU() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.self.podMTU
-}
+func (a *Agent) podMTU() int { return a.selfNow().podMTU }
 
 // setMTU finds the pods' MTU: set, or the least that any mode in use allows.
 func (a *Agent) setMTU(pools []model.Pool, p model.Parameters) {
@@ -122,98 +106,19 @@ func (a *Agent) setMTU(pools []model.Pool, p model.Parameters) {
 	defer a.mu.Unlock()
 	least := 0
 	for _, pool := range pools {
-		up, header := a.self.up4, vxlanHeader4
+		up, set, header := a.self.up4, p.VXLANMTU4, vxlanHeader4
 		if pool.CIDR.Addr().Is6() {
-			up, header = a.self.up6, vxlanHeader6
+			up, set, header = a.self.up6, p.VXLANMTU6, vxlanHeader6
 		}
 		mtu := up.MTU
-		if pool.VXLAN != model.EncapNever {
-			mtu = cmp.Or(p.VXLANMTU, mtu-header)
+		if pool.VXLAN != model.EncapNever && mtu > 0 {
+			mtu = vxlanMTU(up, set, header)
 		}
 		if mtu > 0 && (least == 0 || mtu < least) {
 			least = mtu
 		}
 	}
-	a.self.podMTU = cmp.Or(a.config.MTU, least, a.self.up4.MTU, a.self.up6.MTU, 1500)
-}
-
-// ensureTunnel sees to the node's tunnel address of a family when a pool needs it: asked of IPAM each time, from memory
-// but for the first.
-func (a *Agent) ensureTunnel(ctx context.Context, pools []model.Pool, family6 bool) error {
-	needed := a.config.Backend == "vxlan" && slices.ContainsFunc(pools, func(p model.Pool) bool {
-		return p.CIDR.Addr().Is6() == family6 && p.VXLAN != model.EncapNever
-	})
-	a.mu.Lock()
-	n, handle, kind := a.self.node.Addr4, "vxlan-tunnel-addr-", ipam.TypeVXLAN4
-	if family6 {
-		n, handle, kind = a.self.node.Addr6, "vxlan-v6-tunnel-addr-", ipam.TypeVXLAN6
-	}
-	a.mu.Unlock()
-	if !needed || !n.IsValid() {
-		return nil
-	}
-	addr, err := a.ipam.TunnelAddr(ctx, handle+a.config.Node, kind, family6)
-	if err != nil {
-		return err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if family6 {
-		a.self.node.VXLANAddr6 = addr
-	} else {
-		a.self.node.VXLANAddr4 = addr
-	}
-	return nil
-}
-
-// annotate writes what other nodes must know of this one, when the Node object says otherwise.
-func (a *Agent) annotate(ctx context.Context) error {
-	a.mu.Lock()
-	want, wrote := a.self.node, a.self.wrote
-	a.mu.Unlock()
-	seen, ok := a.store.Node(a.config.Node)
-	if ok && a.health.ready() == nil && seen.UID != want.UID {
-		// The Node object was made anew: it lacks the condition.
-		if err := a.client.Up(ctx, a.config.Node); err != nil {
-			return err
-		}
-		a.mu.Lock()
-		a.self.node.UID = seen.UID
-		a.mu.Unlock()
-	}
-	seen.UID, want.UID = "", ""
-	if ok && seen == want || time.Since(wrote) < time.Second {
-		return nil // right, or the watch has not told of our own write yet
-	}
-	if err := a.client.Annotate(ctx, want); err != nil {
-		return err
-	}
-	a.mu.Lock()
-	a.self.wrote = time.Now()
-	a.mu.Unlock()
-	time.AfterFunc(time.Second, a.store.Touch) // look again, should somebody have undone it meanwhile
-	return nil
-}
-
-// findSelf finds the node's own addresses.
-func (a *Agent) findSelf(ctx context.Context) error {
-	internal, err := a.client.NodeIPs(ctx, a.config.Node)
-	if err != nil {
-		return err
-	}
-	up4, err := findUplink(a.config.IP4, a.config.Detect4, internal, false)
-	if err != nil {
-		return fmt.Errorf("variable IP or IP_AUTODETECTION_METHOD: %w", err)
-	}
-	up6, err := findUplink(a.config.IP6, a.config.Detect6, internal, true)
-	if err != nil {
-		return fmt.Errorf("variable IP6 or IP6_AUTODETECTION_METHOD: %w", err)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.self.up4, a.self.up6 = up4, up6
-	a.self.node.Addr4, a.self.node.Addr6 = up4.Addr, up6.Addr
-	return nil
+	a.self.podMTU = cmp.Or(a.config.PodMTU, least, a.self.up4.MTU, a.self.up6.MTU, 1500)
 }
 
 // defaultPools makes the default pools when the cluster has no pool of their family, and the cluster's description.
@@ -238,7 +143,8 @@ func (a *Agent) defaultPools(ctx context.Context) error {
 			ObjectMeta: metav1.ObjectMeta{Name: p.Name},
 			Spec: v3.IPPoolSpec{
 				CIDR: p.CIDR.String(), BlockSize: int32(p.BlockBits), VXLANMode: v3.EncapMode(p.VXLAN), IPIPMode: v3.EncapMode(p.IPIP),
-				NATOutgoing: p.NATOutgoing, NodeSelector: "all()", AllowedUses: []v3.PoolUse{v3.UseWorkload, v3.UseTunnel}, AssignmentMode: v3.AssignAutomatic,
+				NATOutgoing: p.NATOutgoing, NodeSelector: p.NodeSelector, DisableBGPExport: p.DisableBGPExport,
+				AllowedUses: []v3.PoolUse{v3.UseWorkload, v3.UseTunnel}, AssignmentMode: v3.AssignAutomatic,
 			},
 		})
 		if err != nil {

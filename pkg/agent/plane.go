@@ -63,8 +63,15 @@ func (p *plane) run(ctx context.Context, g *errgroup.Group) {
 }
 
 // set hands over what should be; the subsystems' loops see to it.
-func (p *plane) set(w topology.Wanted, forward link.Families) {
-	p.links.SetForwarding(forward)
+func (p *plane) set(w topology.Wanted, families link.Families, params model.Parameters) {
+	p.links.SetAudit(params.LinkRefresh)
+	p.routes.SetAudit(params.RouteRefresh)
+	p.neighs.SetAudit(params.RouteRefresh)
+	if params.IPForwarding == "Enabled" {
+		p.links.SetForwarding(families)
+	} else {
+		p.links.SetForwarding(link.Families{})
+	}
 	p.links.SetVXLAN(w.VXLAN)
 	p.neighs.SetNeighs(w.Neighs)
 	p.neighs.SetFDB(w.FDB)

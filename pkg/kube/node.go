@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,21 +14,6 @@ import (
 	v3 "github.com/margay-net/margay/pkg/api/v3"
 	"github.com/margay-net/margay/pkg/model"
 )
-
-// NodeIPs returns the addresses of type InternalIP that the Node object has, as kubelet or a cloud wrote them.
-func (c *Client) NodeIPs(ctx context.Context, node string) ([]netip.Addr, error) {
-	n, err := get[corev1.Node](ctx, c.core, "nodes", node)
-	if err != nil {
-		return nil, fmt.Errorf("get node %s: %w", node, err)
-	}
-	var out []netip.Addr
-	for _, a := range n.Status.Addresses {
-		if ip, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
-			out = append(out, ip)
-		}
-	}
-	return out, nil
-}
 
 // Annotate writes what other nodes must know of this one. A value that it has not is removed.
 func (c *Client) Annotate(ctx context.Context, n model.Node) error {
@@ -49,13 +33,71 @@ func (c *Client) Annotate(ctx context.Context, n model.Node) error {
 	return c.patchNode(ctx, n.Name, "", map[string]any{"metadata": map[string]any{"annotations": annotations}})
 }
 
+// Condition is one condition of a Node.
+type Condition struct {
+	Type            string
+	On              bool
+	Reason, Message string
+}
+
+// SetCondition sets a condition of a Node. One that is there in the same state keeps the time of its last transition.
+func (c *Client) SetCondition(ctx context.Context, node string, want Condition) error {
+	n, err := get[corev1.Node](ctx, c.core, "nodes", node)
+	if err != nil {
+		return fmt.Errorf("get node %s: %w", node, err)
+	}
+	now := metav1.NewTime(time.Now())
+	set := corev1.NodeCondition{
+		Type: corev1.NodeConditionType(want.Type), Status: corev1.ConditionFalse, Reason: want.Reason, Message: want.Message,
+		LastHeartbeatTime: now, LastTransitionTime: now,
+	}
+	if want.On {
+		set.Status = corev1.ConditionTrue
+	}
+	for _, have := range n.Status.Conditions {
+		if have.Type == set.Type && have.Status == set.Status {
+			set.LastTransitionTime = have.LastTransitionTime
+		}
+	}
+	return c.patchNode(ctx, node, "status", map[string]any{"status": map[string]any{"conditions": []any{set}}})
+}
+
+// EndCondition sets a condition of a Node to false if it is there and true.
+func (c *Client) EndCondition(ctx context.Context, node, conditionType, reason string) error {
+	n, err := get[corev1.Node](ctx, c.core, "nodes", node)
+	if err != nil {
+		return fmt.Errorf("get node %s: %w", node, err)
+	}
+	for _, have := range n.Status.Conditions {
+		if string(have.Type) == conditionType && have.Status == corev1.ConditionTrue {
+			return c.SetCondition(ctx, node, Condition{Type: conditionType, Reason: reason})
+		}
+	}
+	return nil
+}
+
 // Up sets the node's condition NetworkUnavailable to false, with Calico's reason.
 func (c *Client) Up(ctx context.Context, node string) error {
+	return c.SetCondition(ctx, node, Condition{
+		Type: string(corev1.NodeNetworkUnavailable), Reason: "CalicoIsUp", Message: "margay-agent is running on this node",
+	})
+}
+
+// Warn tells of something odd as an Event of type Warning on the Node, where kubectl describe node shows it.
+func (c *Client) Warn(ctx context.Context, node, reason, message string) error {
 	now := metav1.NewTime(time.Now())
-	return c.patchNode(ctx, node, "status", map[string]any{"status": map[string]any{"conditions": []any{corev1.NodeCondition{
-		Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionFalse, Reason: "CalicoIsUp",
-		Message: "margay-agent is running on this node", LastHeartbeatTime: now, LastTransitionTime: now,
-	}}}})
+	e := &corev1.Event{
+		TypeMeta:       metav1.TypeMeta{APIVersion: "v1", Kind: "Event"},
+		ObjectMeta:     metav1.ObjectMeta{GenerateName: node + ".", Namespace: metav1.NamespaceDefault},
+		InvolvedObject: corev1.ObjectReference{Kind: "Node", Name: node, UID: types.UID(node)}, // kubelet's way: kubectl looks for the name there
+		Reason:         reason, Message: message, Type: corev1.EventTypeWarning,
+		Source:         corev1.EventSource{Component: "margay-agent", Host: node},
+		FirstTimestamp: now, LastTimestamp: now, Count: 1,
+	}
+	if err := c.core.Post().Namespace(e.Namespace).Resource("events").Timeout(requestTimeout).Body(e).Do(ctx).Error(); err != nil {
+		return fmt.Errorf("create event of node %s: %w", node, err)
+	}
+	return nil
 }
 
 func (c *Client) patchNode(ctx context.Context, node, sub string, patch any) error {

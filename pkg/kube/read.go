@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -57,6 +58,16 @@ func readNode(n *corev1.Node, log *slog.Logger) model.Node {
 		}
 		return m
 	}
+	for _, a := range n.Status.Addresses {
+		ip, err := netip.ParseAddr(a.Address)
+		switch {
+		case err != nil || a.Type != corev1.NodeInternalIP:
+		case ip.Is4() && !out.Internal4.IsValid():
+			out.Internal4 = ip
+		case ip.Is6() && !out.Internal6.IsValid():
+			out.Internal6 = ip
+		}
+	}
 	out.Addr4, out.Addr6 = prefix(annAddr4), prefix(annAddr6)
 	out.VXLANAddr4, out.VXLANAddr6 = addr(annVXLANAddr4), addr(annVXLANAddr6)
 	out.VXLANMAC4, out.VXLANMAC6 = mac(annVXLANMAC4, false), mac(annVXLANMAC6, true)
@@ -78,6 +89,8 @@ func readPool(p *v3.IPPool) (model.Pool, error) {
 		VXLAN: encap(p.Spec.VXLANMode), IPIP: encap(p.Spec.IPIPMode), NATOutgoing: p.Spec.NATOutgoing,
 		Disabled: p.Spec.Disabled || !p.DeletionTimestamp.IsZero(),
 		Manual:   p.Spec.AssignmentMode == v3.AssignManual,
+
+		NodeSelector: p.Spec.NodeSelector, DisableBGPExport: p.Spec.DisableBGPExport,
 	}
 	if out.BlockBits == 0 {
 		out.BlockBits = 26
@@ -114,17 +127,19 @@ func readConfig(c *v3.IPAMConfiguration) *model.IPAMConfig {
 	return out
 }
 
-func readParams(f *v3.FelixConfiguration) model.Parameters {
-	or0 := func(p *int) int {
-		if p == nil {
-			return 0
+// readParams takes a FelixConfiguration's fields as text, whatever their types: package config knows what they mean.
+func readParams(f *v3.FelixConfiguration) map[string]string {
+	out := map[string]string{}
+	for name, raw := range f.Spec.Fields {
+		var text string
+		if json.Unmarshal(raw, &text) != nil {
+			text = string(raw) // a number, a switch, or something larger
 		}
-		return *p
+		if text != "null" {
+			out[name] = text
+		}
 	}
-	return model.Parameters{
-		VXLANMTU: or0(f.Spec.VXLANMTU), VXLANVNI: or0(f.Spec.VXLANVNI), VXLANPort: or0(f.Spec.VXLANPort),
-		LogLevel: f.Spec.LogSeverityScreen, Metrics: f.Spec.PrometheusMetricsEnabled, MetricsPort: or0(f.Spec.PrometheusMetricsPort),
-	}
+	return out
 }
 
 func blockOwner(b *v3.IPAMBlock) string { return ipam.Owner(b) }

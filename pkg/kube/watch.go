@@ -56,7 +56,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 			synced: func() { w.store.Synced(store.IPAMConfig) },
 		}),
 		w.reflect(w.client.v3, felixes, &v3.FelixConfiguration{}, &sink[*v3.FelixConfiguration]{
-			put:    func(f *v3.FelixConfiguration) { p := readParams(f); w.store.SetParams(f.Name, &p) },
+			put:    func(f *v3.FelixConfiguration) { w.store.SetParams(f.Name, readParams(f)) },
 			drop:   func(name string) { w.store.SetParams(name, nil) },
 			synced: func() { w.store.Synced(store.Params) },
 		}),

@@ -52,6 +52,8 @@ type VXLAN struct {
 	MAC    MAC        // see TunnelMAC
 	MTU    int        // bytes
 	Addr   netip.Addr // its own address, as /32 or /128; all other global ones are removed
+
+	SoftChecksum bool // checksums of what it sends are computed in software, before encapsulation
 }
 
 // Sysctl is one wanted value below /proc/sys.
@@ -59,3 +61,24 @@ type Sysctl struct {
 	Path  string // such as net/ipv4/conf/cali385152345a1/proxy_arp
 	Value string
 }
+
+// NAT says how one family's traffic of pods to the outside is masqueraded. The zero value means not at all.
+type NAT struct {
+	// Sources are the networks whose traffic is masqueraded: pools with natOutgoing. Sorted.
+	Sources []netip.Prefix
+	// Spared are the destinations that see the pods' own addresses: all pools, and the nodes where it is so configured.
+	// Sorted. Single addresses are prefixes of full length.
+	Spared []netip.Prefix
+	// Address is the source that the outside sees; not valid: that of the device that a packet leaves by.
+	Address netip.Addr
+	// Ports is the range that source ports are taken from; zero: the kernel's choice.
+	Ports PortRange
+	// Interface limits masquerading to packets that leave by it; a trailing + stands for any rest; "": all.
+	Interface string
+	// Tunnels are the devices of ours on which packets of the node itself must carry the device's own address, since
+	// their source was chosen before a Service's address was rewritten to a pod's.
+	Tunnels []string
+}
+
+// PortRange is a range of TCP, UDP or SCTP ports, both ends included.
+type PortRange struct{ Min, Max uint16 }

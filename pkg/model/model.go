@@ -70,6 +70,8 @@ type Node struct {
 	UID  string
 	// Addr4 and Addr6 are the node's own addresses with the length of its subnet's prefix; not valid when it has none.
 	Addr4, Addr6 netip.Prefix
+	// Internal4 and Internal6 are the first addresses of type InternalIP that the Node object names.
+	Internal4, Internal6 netip.Addr
 	// VXLANAddr4 and VXLANAddr6 are the addresses of its VXLAN devices, VXLANMAC4 and VXLANMAC6 their Ethernet addresses.
 	VXLANAddr4, VXLANAddr6 netip.Addr
 	VXLANMAC4, VXLANMAC6   MAC
@@ -98,6 +100,9 @@ type Pool struct {
 	Workload    bool // pods may use it
 	Tunnel      bool // tunnel devices may use it
 	Created     time.Time
+
+	NodeSelector     string
+	DisableBGPExport bool
 }
 
 // Block is a block's CIDR and its owner, as routes need it.
@@ -131,10 +136,34 @@ type IPAMConfig struct {
 // DefaultIPAMConfig is what counts while the cluster has no IPAMConfiguration.
 var DefaultIPAMConfig = IPAMConfig{AutoAllocateBlocks: true, MaxBlocksPerHost: 20}
 
-// Parameters are the agent's, as FelixConfiguration resources have them; zero values mean not set.
+// Parameters are what FelixConfiguration resources and FELIX_ variables set, resolved for one node. Package config has
+// their names, defaults and units.
 type Parameters struct {
-	VXLANMTU, VXLANVNI, VXLANPort int
-	LogLevel                      string
-	Metrics                       *bool
-	MetricsPort                   int
+	LogLevel string // Trace, Debug, Info, Warning, Error or Fatal
+
+	Health     bool
+	HealthHost string
+	HealthPort int
+
+	Metrics                   bool
+	MetricsHost               string // "": all addresses
+	MetricsPort               int
+	GoMetrics, ProcessMetrics bool
+
+	IPv6         bool
+	IPForwarding string // Enabled or Disabled
+
+	VXLANVNI, VXLANPort  int
+	VXLANMTU4, VXLANMTU6 int    // bytes; 0: found from the underlay
+	ChecksumBroken       string // true, false, or "": found from the kernel's version
+
+	NATExclusions   string // IPPoolsOnly or IPPoolsAndHostIPs
+	NATAddress      netip.Addr
+	NATPorts        PortRange
+	NATInterface    string
+	NFTables        string // Auto, Enabled or Disabled
+	IptablesBackend string // Auto, Legacy or NFT
+
+	// Pauses between full comparisons with the kernel; 0: never.
+	RouteRefresh, LinkRefresh, NFTRefresh, IptablesRefresh time.Duration
 }

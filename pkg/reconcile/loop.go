@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,16 +29,25 @@ type Loop struct {
 	r     Reconciler
 	log   *slog.Logger
 	hooks Hooks
-	// Audit is the pause between full comparisons.
-	Audit time.Duration
 
+	pause         atomic.Int64 // between full comparisons, time.Duration
 	apply, resync chan struct{}
-	failing       string // what was logged last; "" when all is well
+	repaced       chan struct{} // pause changed
+	failing       string        // what was logged last; "" when all is well
 }
 
 // NewLoop returns a loop that isn't running. The audit's pause is DefaultAudit.
 func NewLoop(r Reconciler, log *slog.Logger, hooks Hooks) *Loop {
-	return &Loop{r: r, log: log, hooks: hooks, Audit: DefaultAudit, apply: make(chan struct{}, 1), resync: make(chan struct{}, 1)}
+	l := &Loop{r: r, log: log, hooks: hooks, apply: make(chan struct{}, 1), resync: make(chan struct{}, 1), repaced: make(chan struct{}, 1)}
+	l.pause.Store(int64(DefaultAudit))
+	return l
+}
+
+// SetAudit sets the pause between full comparisons when nothing is known to be wrong; 0: there are none.
+func (l *Loop) SetAudit(d time.Duration) {
+	if time.Duration(l.pause.Swap(int64(d))) != d {
+		wake(l.repaced)
+	}
 }
 
 // Kick asks for an Apply soon. It never blocks.
@@ -48,8 +58,15 @@ func (l *Loop) KickResync() { wake(l.resync) }
 
 // Run resyncs and applies until ctx is done. A failure is logged when it is new, and its end is too.
 func (l *Loop) Run(ctx context.Context) error {
-	audit := time.NewTicker(l.Audit)
+	audit := time.NewTimer(0)
 	defer audit.Stop()
+	repace := func() {
+		audit.Stop()
+		if d := time.Duration(l.pause.Load()); d > 0 {
+			audit.Reset(d)
+		}
+	}
+	repace()
 	retry := time.NewTimer(0)
 	retry.Stop()
 	full, pause := true, firstRetry
@@ -72,8 +89,11 @@ func (l *Loop) Run(ctx context.Context) error {
 		case <-l.apply:
 		case <-l.resync:
 			full = true
+		case <-l.repaced:
+			repace()
 		case <-audit.C:
 			full = true
+			repace()
 		case <-retry.C:
 			pause = min(2*pause, lastRetry)
 		}

@@ -40,7 +40,7 @@ type Store struct {
 	blocks map[netip.Prefix]model.Block
 	bits   map[int]int // number of blocks by prefix length and family (IPv6: + 256)
 	config *model.IPAMConfig
-	params map[string]model.Parameters // by object name: default, node.<name>
+	params map[string]map[string]string // fields of FelixConfigurations by object name: default, node.<name>
 }
 
 // New returns an empty store.
@@ -48,7 +48,7 @@ func New() *Store {
 	return &Store{
 		changed: make(chan struct{}, 1),
 		nodes:   map[string]model.Node{}, pools: map[string]model.Pool{}, blocks: map[netip.Prefix]model.Block{},
-		bits: map[int]int{}, params: map[string]model.Parameters{},
+		bits: map[int]int{}, params: map[string]map[string]string{},
 	}
 }
 
@@ -250,28 +250,21 @@ func (s *Store) Config() model.IPAMConfig {
 	return *s.config
 }
 
-// SetParams sets the parameters of a FelixConfiguration object, named default or node.<name>; nil: it is gone.
-func (s *Store) SetParams(name string, p *model.Parameters) {
+// SetParams sets the fields of the FelixConfiguration of this name, as text; nil: it is gone.
+func (s *Store) SetParams(name string, fields map[string]string) {
 	s.mu.Lock()
-	if p == nil {
+	if fields == nil {
 		delete(s.params, name)
 	} else {
-		s.params[name] = *p
+		s.params[name] = fields
 	}
 	s.mu.Unlock()
 	s.Touch()
 }
 
-// Params returns the parameters that count for a node: its own object's where set, else the default object's.
-func (s *Store) Params(node string) model.Parameters {
+// Params returns the fields of the FelixConfiguration of this name; the caller must not change them.
+func (s *Store) Params(name string) map[string]string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	p, own := s.params["default"], s.params["node."+node]
-	p.VXLANMTU = cmp.Or(own.VXLANMTU, p.VXLANMTU)
-	p.VXLANVNI = cmp.Or(own.VXLANVNI, p.VXLANVNI)
-	p.VXLANPort = cmp.Or(own.VXLANPort, p.VXLANPort)
-	p.LogLevel = cmp.Or(own.LogLevel, p.LogLevel)
-	p.Metrics = cmp.Or(own.Metrics, p.Metrics)
-	p.MetricsPort = cmp.Or(own.MetricsPort, p.MetricsPort)
-	return p
+	return s.params[name]
 }

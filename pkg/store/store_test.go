@@ -79,13 +79,14 @@ func TestChanged(t *testing.T) {
 
 func TestParams(t *testing.T) {
 	s := New()
-	on := true
-	s.SetParams("default", &model.Parameters{VXLANMTU: 1400, VXLANPort: 1234, Metrics: &on})
-	s.SetParams("node.a", &model.Parameters{VXLANMTU: 1300})
-	if p := s.Params("a"); p.VXLANMTU != 1300 || p.VXLANPort != 1234 || p.Metrics == nil {
-		t.Errorf("node a: %+v", p)
+	s.SetParams("default", map[string]string{"vxlanMTU": "1400"})
+	if p := s.Params("default"); p["vxlanMTU"] != "1400" || s.Params("node.a") != nil {
+		t.Errorf("default: %v, node.a: %v", p, s.Params("node.a"))
 	}
-	if p := s.Params("b"); p.VXLANMTU != 1400 {
-		t.Errorf("node b: %+v", p)
+	<-s.Changed()
+	s.SetParams("default", nil)
+	if p := s.Params("default"); p != nil {
+		t.Errorf("gone: %v", p)
 	}
+	<-s.Changed()
 }

@@ -78,19 +78,23 @@ func (f *family) side(n model.Node) side {
 func (f *family) device() model.VXLAN {
 	return model.VXLAN{
 		Name: f.dev, VNI: f.in.VNI, Port: f.in.Port, Parent: f.under.Parent, MTU: f.under.MTU,
-		Local: f.self.addr.Addr(), MAC: f.self.mac, Addr: f.self.tunnel,
+		Local: f.self.addr.Addr(), MAC: f.self.mac, Addr: f.self.tunnel, SoftChecksum: f.in.SoftChecksum,
 	}
 }
 
 // claim finds the peers and gives each address and MAC to one node: to this one first, then by name.
-func (f *family) claim() (conflicts []string) {
+func (f *family) claim(w *Wanted) {
 	addrs, tunnels, macs := map[netip.Addr]string{}, map[netip.Addr]string{}, map[model.MAC]string{}
 	lose := func(what string, value fmt.Stringer, owner, name string) {
 		v := "IPv4"
 		if f.six {
 			v = "IPv6"
 		}
-		conflicts = append(conflicts, fmt.Sprintf("%s %s %s is claimed by nodes %s and %s: %[4]s keeps it", v, what, value, owner, name))
+		line := fmt.Sprintf("%s %s %s is claimed by nodes %s and %s: %[4]s keeps it", v, what, value, owner, name)
+		w.Conflicts = append(w.Conflicts, line)
+		if owner == f.self.name && value == fmt.Stringer(f.self.addr.Addr()) {
+			w.Shared = append(w.Shared, line)
+		}
 	}
 	addrs[f.self.addr.Addr()], tunnels[f.self.tunnel], macs[f.self.mac] = f.self.name, f.self.name, f.self.name
 	for _, name := range slices.Sorted(maps.Keys(f.in.Nodes)) {
@@ -122,7 +126,6 @@ func (f *family) claim() (conflicts []string) {
 		}
 		tunnels[p.tunnel], macs[p.mac], p.tunnelOK = name, name, true
 	}
-	return conflicts
 }
 
 // route returns the route for one block; not ok when it has none.

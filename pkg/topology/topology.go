@@ -3,6 +3,7 @@ package topology
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/margay-net/margay/pkg/model"
@@ -29,6 +30,17 @@ type Input struct {
 	V4, V6 Underlay
 	VNI    int
 	Port   int // UDP
+	// SoftChecksum has the VXLAN devices' checksums computed in software.
+	SoftChecksum bool
+	NAT          NATOptions
+}
+
+// NATOptions is what people set of masquerading beside the pools' natOutgoing.
+type NATOptions struct {
+	SpareNodes bool // nodes' addresses are reached with the pods' own
+	Address    netip.Addr
+	Ports      model.PortRange
+	Interface  string
 }
 
 // Wanted is what one node's kernel should hold. The slices are sorted by their keys.
@@ -37,9 +49,13 @@ type Wanted struct {
 	Routes []model.Route
 	Neighs []model.Neigh
 	FDB    []model.FDB
+	// NAT4 and NAT6 say what is masqueraded; nil: nothing.
+	NAT4, NAT6 *model.NAT
 	// Conflicts has one line for each block, address or MAC that two nodes claim, sorted. The node whose name comes first
 	// keeps it, but this node always keeps its own addresses; the other's routes are left out.
 	Conflicts []string
+	// Shared has those of Conflicts that say that another node claims this node's own address.
+	Shared []string
 }
 
 // Build computes the wanted state.
@@ -48,7 +64,7 @@ func Build(in Input) Wanted {
 	blocks := w.owned(in.Blocks)
 	for _, six := range []bool{false, true} {
 		f := newFamily(in, six)
-		w.Conflicts = append(w.Conflicts, f.claim()...)
+		f.claim(&w)
 		if f.tunnel {
 			w.VXLAN = append(w.VXLAN, f.device())
 		}
@@ -61,6 +77,11 @@ func Build(in Input) Wanted {
 			}
 		}
 		f.entries(&w)
+		if six {
+			w.NAT6 = f.nat()
+		} else {
+			w.NAT4 = f.nat()
+		}
 	}
 	slices.Sort(w.Conflicts)
 	return w

@@ -8,6 +8,9 @@
 // event it looks each second. A VXLAN device is made with all its attributes in one message, corrected in place, and made
 // anew only where the kernel can't correct it: VNI, port, or something else under our name. What is right is not written.
 //
+// Whether a VXLAN device leaves checksums to the device below is switched as wanted: kernels up to 5.7 send wrong ones
+// for packets whose source was rewritten (connections to Services hang for a minute), and some network cards do, too.
+//
 // It never touches another device, nor anything before it was told what is wanted. A restarted agent knows its devices
 // by their names. A VXLAN device that is made anew comes without routes, neighbours and forwarding entries: their
 // owners see the events and put them back.

@@ -129,6 +129,9 @@ func (l *Links) DeleteEndpoint(dev string) {
 	delete(l.dirty, dev)
 }
 
+// SetAudit sets the pause between full comparisons with the kernel, beside its events; 0: there are none.
+func (l *Links) SetAudit(d time.Duration) { l.loop.SetAudit(d) }
+
 // Run keeps the kernel as it should be until ctx is done, and returns when the removals that DeleteLink began are over. It
 // fails only when it can't hear of the kernel's events.
 func (l *Links) Run(ctx context.Context) error {

@@ -74,6 +74,9 @@ func show(n *nstest.NS, name string) string {
 	if strings.Contains(f[2], ",UP") {
 		out = append(out, "up")
 	}
+	if features, _ := n.Try("ethtool -k " + name); !strings.Contains(features, "tx-checksumming: on") {
+		out = append(out, "softcsum")
+	}
 	return strings.Join(out, ", ")
 }
 
@@ -82,8 +85,12 @@ func expect(v model.VXLAN) string {
 	if v.Addr.Is6() {
 		kind = "inet6"
 	}
-	return fmt.Sprintf("mtu %d, link/ether %s, id %d, local %s, dev %s, dstport %d, nolearning, noudpcsum, %s %s/%d, up",
+	text := fmt.Sprintf("mtu %d, link/ether %s, id %d, local %s, dev %s, dstport %d, nolearning, noudpcsum, %s %s/%d, up",
 		v.MTU, v.MAC, v.VNI, v.Local, v.Parent, v.Port, kind, v.Addr, v.Addr.BitLen())
+	if v.SoftChecksum {
+		text += ", softcsum"
+	}
+	return text
 }
 
 func ready(t testing.TB, n *nstest.NS, what string, devices ...model.VXLAN) {
@@ -193,6 +200,7 @@ func TestSabotageOfVXLAN(t *testing.T) {
 		{"ip addr add 172.20.0.1/24 dev vxlan.calico"},
 		{"ip link set vxlan.calico type vxlan id 4096 learning local 192.168.10.99", "ip link set vxlan-v6.calico type vxlan id 4096 local 2001:db8::99"},
 		{"ip link set vxlan.calico type vxlan id 4096 dev oth0"},
+		{"ethtool -K vxlan.calico tx off", "ethtool -K vxlan-v6.calico tx off"},
 	} {
 		n.Exec(t, lines...)
 		ready(t, n, strings.Join(lines, "; "), vxlans()...)
@@ -216,6 +224,7 @@ func TestSabotageOfVXLAN(t *testing.T) {
 	}
 	moved := vxlans()
 	moved[0].Parent, moved[0].Local, moved[0].MTU = "oth0", netip.MustParseAddr("192.168.11.11"), 1400
+	moved[0].SoftChecksum = true
 	moved[1].Port, moved[1].Addr = 4790, netip.MustParseAddr("fd00:20::7")
 	l.SetVXLAN(moved)
 	ready(t, n, "other parameters", moved...)

@@ -31,7 +31,17 @@ func (l *Links) mendVXLAN(v model.VXLAN) error {
 	l.mu.Lock()
 	l.vxlanIndex[v.Name] = have.Index
 	l.mu.Unlock()
-	return l.mendAddr(have.Index, v.Addr)
+	return errors.Join(l.mendAddr(have.Index, v.Addr), l.mendChecksum(v))
+}
+
+// mendChecksum decides who computes the checksums of packets that leave by the device.
+func (l *Links) mendChecksum(v model.VXLAN) error {
+	offload, err := l.conn.TxChecksum(v.Name)
+	if err != nil || offload == !v.SoftChecksum {
+		return err
+	}
+	l.log.Info("checksum offload changed", "dev", v.Name, "offload", !v.SoftChecksum)
+	return l.conn.SetTxChecksum(v.Name, !v.SoftChecksum)
 }
 
 func (l *Links) makeVXLAN(want netlink.Link) (netlink.Link, error) {

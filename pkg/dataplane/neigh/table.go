@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -79,6 +80,9 @@ func (t *Table) SetFDB(entries []model.FDB) {
 	t.refresh()
 	t.loop.Kick()
 }
+
+// SetAudit sets the pause between full comparisons with the kernel, beside its events; 0: there are none.
+func (t *Table) SetAudit(d time.Duration) { t.loop.SetAudit(d) }
 
 // Run keeps the kernel as it should be until ctx is done. It fails only when it can't hear of the kernel's events.
 func (t *Table) Run(ctx context.Context) error {
