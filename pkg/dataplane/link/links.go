@@ -25,6 +25,10 @@ const node = ""
 // lookEvery is the pause between looks at the sysctls for which there is no event.
 const lookEvery = 900 * time.Millisecond
 
+// linger is how long a VXLAN device that is wanted no more stays: other nodes hear of the change later, and send to it until
+// they do.
+const linger = 2 * time.Second
+
 // maxDeletes bounds how many device removals wait in the kernel at once, each with a thread.
 const maxDeletes = 32
 
@@ -55,6 +59,7 @@ type Links struct {
 	forwarding Families
 	vxlan      map[string]model.VXLAN // nil until it is known
 	vxlanIndex map[string]int
+	unwanted   map[string]time.Time // since when a device of ours is
 	endpoints  map[string]endpoint
 	dirty      map[string]bool // devices to look at
 }
@@ -63,7 +68,7 @@ type Links struct {
 func New(c *netlink.Conn, proc string, log *slog.Logger, hooks reconcile.Hooks) *Links {
 	l := &Links{
 		conn: c, proc: procSys(proc), log: log.With("subsystem", "link"), deletes: make(chan struct{}, maxDeletes),
-		vxlanIndex: map[string]int{}, endpoints: map[string]endpoint{}, dirty: map[string]bool{},
+		vxlanIndex: map[string]int{}, unwanted: map[string]time.Time{}, endpoints: map[string]endpoint{}, dirty: map[string]bool{},
 	}
 	l.loop = reconcile.NewLoop(l, l.log, hooks)
 	return l
@@ -78,16 +83,24 @@ func (l *Links) SetForwarding(f Families) {
 }
 
 // SetVXLAN says which VXLAN devices there should be. The first call means that the datastore is in sync: from then on
-// those of our names that are not wanted are removed. The latest call counts.
+// those of our names that are not wanted are removed, two seconds later. The latest call counts.
 func (l *Links) SetVXLAN(devices []model.VXLAN) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.vxlan = make(map[string]model.VXLAN, len(devices))
 	for _, v := range devices {
 		l.vxlan[v.Name] = v
-		l.mark(v.Name)
+		delete(l.unwanted, v.Name)
 	}
 	for _, name := range ours {
+		if _, wanted := l.vxlan[name]; !wanted && l.unwanted[name].IsZero() {
+			l.unwanted[name] = time.Now()
+			time.AfterFunc(linger, func() {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				l.mark(name)
+			})
+		}
 		l.mark(name)
 	}
 }
@@ -205,12 +218,16 @@ func (l *Links) mend(name string) error {
 	}
 	l.mu.Lock()
 	v, wanted := l.vxlan[name]
+	lingers := time.Since(l.unwanted[name]) < linger
 	known := l.vxlan != nil
 	l.mu.Unlock()
 	switch {
 	case wanted:
 		return l.mendVXLAN(v)
-	case slices.Contains(ours[:], name) && known:
+	case slices.Contains(ours[:], name):
+		if !known || lingers {
+			return nil
+		}
 		return l.removeVXLAN(name)
 	}
 	return l.mendEndpoint(name)

@@ -171,7 +171,7 @@ func TestFromEmptyAndRestart(t *testing.T) {
 		t.Errorf("a restart made %d events", seen.Total())
 	}
 	l.SetVXLAN(vxlans()[:1])
-	nstest.Within(t, time.Second, "removed", func() bool { return show(n, "vxlan-v6.calico") == "none" })
+	nstest.Within(t, linger+time.Second, "removed", func() bool { return show(n, "vxlan-v6.calico") == "none" })
 	ready(t, n, "the other one stays", vxlans()[0])
 }
 
@@ -368,7 +368,7 @@ func TestRandomWalk(t *testing.T) {
 				}
 			}
 			ready(t, n, "end of the walk", want...)
-			nstest.Within(t, time.Second, "end of the walk", func() bool {
+			nstest.Within(t, linger+time.Second, "end of the walk", func() bool {
 				return right(n)() && !slices.ContainsFunc(ours[:], func(name string) bool {
 					return show(n, name) != "none" && !slices.ContainsFunc(want, func(v model.VXLAN) bool { return v.Name == name })
 				})
