@@ -2,15 +2,17 @@
 IMAGE   ?= ghcr.io/margay-net/margay:v0.1.0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-# The cluster of test/kube: what test/kube/up takes, see there.
-export NODES SUBNETS CNI POOL_ENV
-NODES   ?= 3
-SUBNETS ?= 1
-CNI     ?= margay
+# The cluster of test/kube: what test/kube/up takes, see there; it has the defaults, too.
+export NODES SUBNETS FAMILY CNI POOL_ENV
 
-# What the tests take.
-FOCUS ?= \[sig-network\] (Networking Granular Checks: Pods|Services.*\[Conformance\])
-SKIP  ?= \[Feature:SCTPConnectivity\]
+# Which upstream tests: those of pod networking and of Services; on a dual-stack cluster all of networking, and those
+# of both families together.
+FOCUS_4    := \[sig-network\] (Networking Granular Checks: Pods|Services.*\[Conformance\])
+FOCUS_dual := \[sig-network\] (Networking |\[Feature:IPv6DualStack\]|Services.*\[Conformance\])
+FOCUS      ?= $(or $(FOCUS_$(FAMILY)),$(FOCUS_4))
+# SCTP: many kernels have none. Networking-*: the internet, and its DNS, that a cluster of namespaces does not reach.
+# Networking-Performance: wants another image, and measures only.
+SKIP       ?= \[Feature:SCTPConnectivity\]|\[Feature:Networking-(IPv4|IPv6|DNS|Performance)\]
 
 LDFLAGS  := -s -w -X main.version=$(VERSION) -X github.com/margay-net/margay/pkg/agent.Version=$(VERSION)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
@@ -29,17 +31,24 @@ help: ## Show the targets
 build: ## bin/margay (CNI plugin) and bin/margay-agent
 	$(GO_BUILD) -o bin/ ./cmd/margay ./cmd/margay-agent
 
+# What we build ourselves of the agent's image.
 .PHONY: rootfs
 rootfs: build
 	rm -rf $(ROOTFS)
-	mkdir -p $(ROOTFS)/opt/margay/bin $(ROOTFS)/etc
-	printf 'root:x:0:0:root:/:/sbin/nologin\n' >$(ROOTFS)/etc/passwd
+	mkdir -p $(ROOTFS)/opt/margay/bin
 	cp bin/margay-agent $(ROOTFS)/
 	cp bin/margay $(ROOTFS)/opt/margay/bin/
 	$(GO_BUILD) -o $(ROOTFS)/opt/margay/bin/ $(PLUGINS)
 
+# The agent executes iptables, of either kind, for what must live in iptables' own chains: this machine's programs.
+IPTABLES := $(foreach p,iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy,$(p) $(p)-save $(p)-restore)
+
 .PHONY: image
 image: rootfs ## bin/margay.tar, the agent's image, without a container engine
+	test/kube/rootfs bin/iptables $(IPTABLES)
+	cp -a bin/iptables/usr bin/iptables/lib bin/iptables/lib64 $(ROOTFS)/
+	mkdir -p $(ROOTFS)/etc $(ROOTFS)/run
+	printf 'root:x:0:0:root:/:/sbin/nologin\n' >$(ROOTFS)/etc/passwd
 	go -C test/kube run ./mkimg -o $(CURDIR)/bin/margay.tar -t $(IMAGE) -entrypoint /margay-agent $(CURDIR)/$(ROOTFS)
 
 .PHONY: deps
@@ -84,17 +93,21 @@ test-kernel: ## Tests on the real kernel and API server, in network namespaces (
 	MARGAY_REQUIRE_ROOT=1 go test -count=1 -p 1 -timeout 20m $$(go list ./... | grep -v /test/e2e)
 
 .PHONY: test-e2e
-test-e2e: ## Tests on a cluster of their own; KEEP=1 leaves it (root)
+test-e2e: ## Tests on clusters of IPv4, of both families, of IPv6; FAMILY=, SUBNETS=: on one, KEEP=1 leaves it (root)
 	hack/test-e2e $(E2E_FLAGS)
 
 .PHONY: e2e-upstream
-e2e-upstream: cluster ## Kubernetes' own tests of Services and pod networking, or those of FOCUS less SKIP (root)
+e2e-upstream: cluster ## Kubernetes' own tests of Services and networking, or those of FOCUS less SKIP; see FAMILY (root)
 	test/kube/build e2e
 	test/kube/e2e '$(FOCUS)' '$(SKIP)'
 
 .PHONY: e2e-kind
 e2e-kind: ## The same tests on a kind cluster (Docker)
 	hack/e2e-kind
+
+.PHONY: soak
+soak: ## Churn for MINUTES=30 minutes, then look for leaks and growth (root)
+	hack/soak $(MINUTES)
 
 .PHONY: bench
 bench: ## Measure
@@ -103,7 +116,7 @@ bench: ## Measure
 ##@ Cluster
 
 .PHONY: cluster
-cluster: image ## Bring up NODES nodes in SUBNETS subnets with CNI, the pool by POOL_ENV="K=V K=V" (root)
+cluster: image ## Bring up NODES nodes in SUBNETS subnets with FAMILY (4, 6, dual), CNI, POOL_ENV="K=V K=V" (root)
 	test/kube/build
 	test/kube/up
 

@@ -1,5 +1,5 @@
 // Command margay-agent is the node's agent. Without arguments it runs until SIGTERM; "health --live" and "health --ready"
-// are for exec probes; "version" prints the version. Its configuration is the environment: see package agent.
+// are for exec probes; "cleanup" leaves the node as it was found; "version" prints the version. Its configuration is the environment: see package agent.
 package main
 
 import (
@@ -36,6 +36,9 @@ func run(ctx context.Context, args string) error {
 	if err != nil {
 		return err
 	}
+	if flags, ok := strings.CutPrefix(args, "cleanup"); ok {
+		return agent.Cleanup(ctx, conf, strings.Fields(flags), os.Stdout)
+	}
 	switch args {
 	case "":
 	case "health --live":
@@ -43,7 +46,7 @@ func run(ctx context.Context, args string) error {
 	case "health --ready":
 		return agent.Probe(ctx, conf, "readiness")
 	default:
-		return fmt.Errorf("unknown arguments %q: want none, health --live, health --ready or version", args)
+		return fmt.Errorf("unknown arguments %q: want none, health --live, health --ready, cleanup or version", args)
 	}
 	level := new(slog.LevelVar)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))

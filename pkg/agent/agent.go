@@ -15,10 +15,12 @@ import (
 
 	"github.com/margay-net/margay/pkg/cni/server"
 	"github.com/margay-net/margay/pkg/config"
+	"github.com/margay-net/margay/pkg/install"
 	"github.com/margay-net/margay/pkg/ipam"
 	"github.com/margay-net/margay/pkg/kube"
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/store"
+	"github.com/margay-net/margay/pkg/uplink"
 )
 
 // Agent is the agent of one node.
@@ -33,26 +35,42 @@ type Agent struct {
 	health  *health
 	metrics *metrics
 
-	told *told
+	install  *install.Installer
+	told     *told
+	uplinks  *uplink.Watcher // nil until the store is in sync
+	setting4 uplink.Setting
+	setting6 uplink.Setting
+	born     time.Time
 
 	mu      sync.Mutex
 	self    self
 	params  model.Parameters
 	changed chan struct{} // closed when params change
+	noticed []string      // settings without effect that were logged
 }
 
 // New puts an agent together. It starts nothing. level is that of log.
 func New(c config.Config, client *kube.Client, log *slog.Logger, level *slog.LevelVar) (*Agent, error) {
-	m := newMetrics()
+	setting4, err := uplink.ParseSetting(c.IP4, c.Detect4, false)
+	if err != nil {
+		return nil, fmt.Errorf("environment variable IP or IP_AUTODETECTION_METHOD: %w", err)
+	}
+	setting6, err := uplink.ParseSetting(c.IP6, c.Detect6, true)
+	if err != nil {
+		return nil, fmt.Errorf("environment variable IP6 or IP6_AUTODETECTION_METHOD: %w", err)
+	}
+	m := newMetrics(c.Node)
 	p, err := newPlane(c.ProcSys, log, m)
 	if err != nil {
 		return nil, err
 	}
 	a := &Agent{
 		config: c, client: client, log: log, level: level, store: store.New(), plane: p, health: &health{}, metrics: m,
-		told: newTold(c.Node, client, log), changed: make(chan struct{}),
+		install: install.New(installConfig(c), log),
+		told:    newTold(c.Node, client, log), setting4: setting4, setting6: setting6, born: time.Now(), changed: make(chan struct{}),
 	}
 	a.health.set(errStarting)
+	a.health.work, a.health.alive = a.work, a.alive
 	a.self.node = model.Node{Name: c.Node, VXLANMAC4: model.TunnelMAC(c.Node, false), VXLANMAC6: model.TunnelMAC(c.Node, true)}
 	for _, notice := range c.Notices {
 		log.Warn("setting has no effect", "what", notice)
@@ -66,30 +84,35 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.plane.close()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.serve(ctx, "health", a.health.mux(), healthAddr) })
-	if err := a.retry(ctx, "open the journal", func() error { return a.openIPAM(ctx) }); err != nil {
+	err := a.retry(ctx, "look at what the node allows", a.allowed)
+	if err == nil {
+		err = a.retry(ctx, "open the journal", func() error { return a.openIPAM(ctx) })
+	}
+	if err != nil {
 		return g.Wait() // only ctx's end ends the attempts
 	}
 	defer a.ipam.Close()
 	srv := server.New(server.Options{
 		Socket: a.config.Socket, Spool: a.config.Spool, IPAM: a.ipam, Dataplane: a.plane,
-		MTU: a.podMTU, Ready: a.health.ready, Log: a.log,
+		MTU: a.podMTU, Ready: a.health.ready, Served: a.metrics.Served, Log: a.log,
 	})
 	l, err := srv.Listen()
 	if err != nil {
 		return err
 	}
 	g.Go(func() error { return srv.Run(ctx, l) })
+	g.Go(func() error { return a.serve(ctx, "metrics", a.metrics.Handler(a.sources()), metricsAddr) })
 	g.Go(func() error { return kube.NewWatcher(a.client, a.store, a.ipam, a.log).Run(ctx) })
 	a.plane.run(ctx, g)
 	g.Go(func() error {
-		if err := a.start(ctx, srv); err != nil {
+		if err := a.start(ctx, g, srv); err != nil {
 			return err
 		}
 		g.Go(func() error { return a.ipam.Run(ctx) })
 		g.Go(func() error { return srv.Drain(ctx) })
 		g.Go(func() error { return a.audit(ctx) })
-		g.Go(func() error { return a.serve(ctx, "metrics", a.metrics.handler(a.currentParams, a.ipam), metricsAddr) })
 		g.Go(func() error { return a.told.run(ctx) })
+		g.Go(func() error { return a.followUplinks(ctx) })
 		return a.planLoop(ctx)
 	})
 	err = g.Wait()
@@ -97,6 +120,25 @@ func (a *Agent) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// cluster is what IPAM sees of the cluster: of pools of a family that the node has not, pods get no addresses.
+type cluster struct {
+	*store.Store
+	agent *Agent
+}
+
+// Pools returns the pools by name.
+func (c cluster) Pools() []model.Pool {
+	pools, self := c.Store.Pools(), c.agent.selfNow()
+	for i := range pools {
+		addr := self.node.Addr4
+		if pools[i].CIDR.Addr().Is6() {
+			addr = self.node.Addr6
+		}
+		pools[i].Disabled = pools[i].Disabled || !addr.IsValid()
+	}
+	return pools
 }
 
 // openIPAM opens the journal; while another agent of the node holds it, this one waits.
@@ -109,7 +151,7 @@ func (a *Agent) openIPAM(ctx context.Context) error {
 	for {
 		a.ipam, err = ipam.New(ipam.Options{
 			Node: a.config.Node, Dir: a.config.JournalDir, Boot: strings.TrimSpace(string(boot)),
-			Store: a.client, Cluster: a.store, Log: a.log,
+			Store: a.client, Cluster: cluster{a.store, a}, Log: a.log,
 		})
 		if !errors.Is(err, ipam.ErrLocked) {
 			return err
@@ -157,7 +199,7 @@ func (a *Agent) retry(ctx context.Context, what string, f func() error) error {
 }
 
 // start brings the node up, step by step; see the package doc.
-func (a *Agent) start(ctx context.Context, srv *server.Server) error {
+func (a *Agent) start(ctx context.Context, g *errgroup.Group, srv *server.Server) error {
 	steps := []struct {
 		name string
 		f    func() error
@@ -169,7 +211,7 @@ func (a *Agent) start(ctx context.Context, srv *server.Server) error {
 			return nil
 		}},
 		{"make default pools", func() error { return a.defaultPools(ctx) }},
-		{"find the node's address", a.findSelf},
+		{"find the node's address", func() error { return a.findSelf(ctx, g) }},
 		{"read the node's addresses", func() error {
 			routes, err := a.plane.podRoutes()
 			if err != nil {
@@ -185,9 +227,10 @@ func (a *Agent) start(ctx context.Context, srv *server.Server) error {
 			_, _ = a.ipam.Audit(ctx, a.plane.hasLink) // audit says what fails
 			return nil
 		}},
+		{"keep network managers away", func() error { a.install.Unmanage(ctx); return nil }}, // before there are devices
 		{"compute the wanted state", func() error { return a.plan(ctx) }},
-		{"install plugins", a.install().Binaries},
-		{"install CNI configuration", func() error { return a.install().Conflist(a.config.Node, a.podMTU()) }},
+		{"install plugins", a.install.Plugins},
+		{"install CNI configuration", func() error { return a.conflist() }},
 		{"report the node's network as available", func() error { return a.client.Up(ctx, a.config.Node) }},
 	}
 	for _, s := range steps {
@@ -201,8 +244,25 @@ func (a *Agent) start(ctx context.Context, srv *server.Server) error {
 	a.health.set(nil)
 	debug.FreeOSMemory() // what the start read (plugins, all objects once) would stay for minutes
 	st := a.ipam.Stats()
-	a.log.Info("node is ready", "node", a.config.Node, "address", a.self.node.Addr4.String(), "blocks", st.Blocks, "endpoints", st.Endpoints)
+	a.log.Info("node is ready", "node", a.config.Node, "ipv4", show(a.selfNow().node.Addr4), "ipv6", show(a.selfNow().node.Addr6), "blocks", st.Blocks, "endpoints", st.Endpoints)
 	return nil
+}
+
+// list reads a comma-separated list.
+func list(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// conflist writes the CNI configuration for the pods' MTU of now, if it is not there just so.
+func (a *Agent) conflist() error {
+	mtu := a.podMTU()
+	err := a.install.Conflist(a.config.Node, mtu)
+	if err == nil {
+		a.mu.Lock()
+		a.self.conflistMTU = mtu
+		a.mu.Unlock()
+	}
+	return err
 }
 
 // audit looks after what no event tells of, once a minute.
@@ -212,8 +272,10 @@ func (a *Agent) audit(ctx context.Context) error {
 		for _, ep := range ended {
 			err = errors.Join(err, a.plane.Down(ctx, ep, true))
 		}
+		err = errors.Join(err, a.install.Audit(ctx, a.config.Node, a.podMTU()))
+		a.store.Touch() // what the audit has noticed is a fault of the node
 		if err != nil && !failed {
-			a.log.Error("audit of addresses failed; it is tried again", "err", err)
+			a.log.Error("audit of the node failed; it is tried again", "err", err)
 		}
 		failed = err != nil
 	}

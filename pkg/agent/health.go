@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/margay-net/margay/pkg/config"
+	nodehealth "github.com/margay-net/margay/pkg/health"
 	"github.com/margay-net/margay/pkg/model"
 )
 
@@ -21,6 +22,9 @@ import (
 type health struct {
 	mu     sync.Mutex
 	reason error // why pods cannot be added yet; nil when they can
+
+	// Once pods can be added, these say why our own work is impossible now, and what only a restart helps with.
+	work, alive func() error
 }
 
 var errStarting = errors.New("agent is starting")
@@ -106,18 +110,56 @@ func serveHTTP(ctx context.Context, addr string, h http.Handler, log *slog.Logge
 	return nil
 }
 
-// mux serves /liveness and /readiness.
+// mux serves /liveness and /readiness: 204, or 503 with the reason.
 func (h *health) mux() *http.ServeMux {
 	m := http.NewServeMux()
-	m.HandleFunc("/liveness", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	m.HandleFunc("/readiness", func(w http.ResponseWriter, _ *http.Request) {
-		if err := h.ready(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	m.HandleFunc("/liveness", func(w http.ResponseWriter, _ *http.Request) {
+		if h.ready() != nil {
+			answer(w, nil) // a start waits for as long as it takes
 			return
 		}
-		w.WriteHeader(http.StatusNoContent)
+		answer(w, h.alive())
+	})
+	m.HandleFunc("/readiness", func(w http.ResponseWriter, _ *http.Request) {
+		if err := h.ready(); err != nil {
+			answer(w, err)
+			return
+		}
+		answer(w, h.work())
 	})
 	return m
+}
+
+func answer(w http.ResponseWriter, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// hangs is how long one pass of the data plane may take before kubelet is asked to start the agent anew (Calico's default
+// of dataplaneWatchdogTimeout). The longest that is known, 10,000 routes at once, takes less than a second.
+const hangs = 90 * time.Second
+
+// vital are the loops without which no pod can come or go.
+var vital = []string{"links", "routes", "neighbours"}
+
+// work says why pods cannot be added or deleted now, whatever peers and API server do; nil when they can.
+func (a *Agent) work() error {
+	return errors.Join(
+		a.allowed(), nodehealth.Folder("journal's folder", a.config.JournalDir),
+		a.metrics.watch.Refused(vital...), a.alive())
+}
+
+// allowed says what the node does not allow without which no part of the agent can work.
+func (a *Agent) allowed() error {
+	return errors.Join(nodehealth.NetAdmin(), nodehealth.Sysctls(a.config.ProcSys))
+}
+
+// alive says what a restart of the agent mends, and nothing else: a CNI socket that is gone, a data plane that hangs.
+func (a *Agent) alive() error {
+	return errors.Join(nodehealth.Socket("CNI socket", a.config.Socket), a.metrics.watch.Hanging(hangs, vital...))
 }
 
 // Probe asks the running agent of this node, for exec probes: path is liveness or readiness. It asks where the

@@ -16,6 +16,7 @@ import (
 	"github.com/margay-net/margay/pkg/dataplane/link"
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/topology"
+	"github.com/margay-net/margay/pkg/uplink"
 )
 
 const (
@@ -65,8 +66,7 @@ func (a *Agent) plan(ctx context.Context) error {
 		return err // a start that lacks a tunnel address must not take the tunnel away that an earlier agent made
 	}
 	a.setMTU(pools, params)
-	err = errors.Join(err, a.annotate(ctx))
-	self := a.selfNow()
+	self, start := a.selfNow(), time.Now()
 	nodes := a.store.NodeMap()
 	if seen, ok := nodes[a.config.Node]; ok {
 		self.node.UID = seen.UID
@@ -76,24 +76,36 @@ func (a *Agent) plan(ctx context.Context) error {
 		Self: a.config.Node, Nodes: nodes, Pools: pools, Blocks: a.store.Blocks(),
 		V4:  topology.Underlay{Parent: self.up4.Dev, MTU: vxlanMTU(self.up4, params.VXLANMTU4, vxlanHeader4)},
 		V6:  topology.Underlay{Parent: self.up6.Dev, MTU: vxlanMTU(self.up6, params.VXLANMTU6, vxlanHeader6)},
-		VNI: params.VXLANVNI, Port: params.VXLANPort, SoftChecksum: softChecksum(params),
+		VNI: params.VXLANVNI, Port: params.VXLANPort, Checksum: checksum(params),
 		NAT: topology.NATOptions{
 			SpareNodes: params.NATExclusions == "IPPoolsAndHostIPs",
 			Address:    params.NATAddress, Ports: params.NATPorts, Interface: params.NATInterface,
 		},
 	})
+	a.metrics.Computed(time.Since(start))
 	if a.config.Backend == "none" { // somebody else connects the nodes
 		wanted.VXLAN, wanted.Routes, wanted.Neighs, wanted.FDB = nil, nil, nil, nil
 	}
 	a.plane.set(wanted, link.Families{V4: self.node.Addr4.IsValid(), V6: self.node.Addr6.IsValid()}, params)
+	err = errors.Join(err, a.annotate(ctx)) // the kernel first: the API server may take its time
+	if self.conflistMTU != 0 && self.conflistMTU != self.podMTU {
+		err = errors.Join(err, a.conflist())
+	}
 	own := slices.Concat(faults, self.odd)
-	a.told.set(own, wanted.Shared)
-	a.metrics.planned(len(nodes), pools, slices.Concat(wanted.Conflicts, a.store.Overlaps(), own), a.log)
+	if failing := a.metrics.watch.Refused("nftables", "iptables"); failing != nil {
+		own = append(own, failing.Error())
+	}
+	for _, n := range a.install.Notices() {
+		own = append(own, n.Text)
+	}
+	// What is wrong for all nodes alike is for the log and the metric: an event on each of them would say it a thousand times.
+	a.told.set(slices.DeleteFunc(slices.Clone(own), ofAll), wanted.Shared)
+	a.metrics.planned(len(nodes), pools, slices.Concat(wanted.Conflicts, a.store.Overlaps(), own), len(wanted.Shared)+len(self.odd), a.log)
 	return err
 }
 
 // vxlanMTU is the MTU of a VXLAN device: set, or the underlay's less the header.
-func vxlanMTU(up uplink, set, header int) int {
+func vxlanMTU(up uplink.Uplink, set, header int) int {
 	return cmp.Or(set, max(up.MTU-header, 0))
 }
 
@@ -102,13 +114,11 @@ func (a *Agent) podMTU() int { return a.selfNow().podMTU }
 
 // setMTU finds the pods' MTU: set, or the least that any mode in use allows.
 func (a *Agent) setMTU(pools []model.Pool, p model.Parameters) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	least := 0
+	self, least := a.selfNow(), 0
 	for _, pool := range pools {
-		up, set, header := a.self.up4, p.VXLANMTU4, vxlanHeader4
+		up, set, header := self.up4, p.VXLANMTU4, vxlanHeader4
 		if pool.CIDR.Addr().Is6() {
-			up, set, header = a.self.up6, p.VXLANMTU6, vxlanHeader6
+			up, set, header = self.up6, p.VXLANMTU6, vxlanHeader6
 		}
 		mtu := up.MTU
 		if pool.VXLAN != model.EncapNever && mtu > 0 {
@@ -118,7 +128,9 @@ func (a *Agent) setMTU(pools []model.Pool, p model.Parameters) {
 			least = mtu
 		}
 	}
-	a.self.podMTU = cmp.Or(a.config.PodMTU, least, a.self.up4.MTU, a.self.up6.MTU, 1500)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.self.podMTU = cmp.Or(a.config.PodMTU, least, self.up4.MTU, self.up6.MTU, 1500)
 }
 
 // defaultPools makes the default pools when the cluster has no pool of their family, and the cluster's description.

@@ -9,11 +9,14 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/margay-net/margay/pkg/dataplane/iptables"
 	"github.com/margay-net/margay/pkg/dataplane/link"
 	"github.com/margay-net/margay/pkg/dataplane/neigh"
+	"github.com/margay-net/margay/pkg/dataplane/nft"
 	"github.com/margay-net/margay/pkg/dataplane/route"
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/netlink"
@@ -25,6 +28,10 @@ type plane struct {
 	links  *link.Links
 	routes *route.Table
 	neighs *neigh.Table
+	nft    *nft.Table
+	tables *iptables.Tables
+	nat    *iptables.Switch // between the two
+	log    *slog.Logger
 	look   *netlink.Conn
 	conns  []*netlink.Conn // of links, routes, neighs and look
 
@@ -34,7 +41,7 @@ type plane struct {
 }
 
 func newPlane(procSys string, log *slog.Logger, m *metrics) (*plane, error) {
-	p := &plane{gone: map[string]struct{}{}}
+	p := &plane{gone: map[string]struct{}{}, log: log}
 	for range 4 {
 		c, err := netlink.New()
 		if err != nil {
@@ -47,6 +54,9 @@ func newPlane(procSys string, log *slog.Logger, m *metrics) (*plane, error) {
 	p.links = link.New(p.conns[0], procSys, log, m.hooks("links"))
 	p.routes = route.New(p.conns[1], log, m.hooks("routes"))
 	p.neighs = neigh.New(p.conns[2], log, m.hooks("neighbours"))
+	p.nft = nft.New(p.look, log, m.hooks("nftables"))
+	p.tables = iptables.New(p.look, log, m.hooks("iptables"))
+	p.nat = iptables.NewSwitch(p.nft, p.tables)
 	return p, nil
 }
 
@@ -60,6 +70,21 @@ func (p *plane) run(ctx context.Context, g *errgroup.Group) {
 	g.Go(func() error { return p.links.Run(ctx) })
 	g.Go(func() error { return p.routes.Run(ctx) })
 	g.Go(func() error { return p.neighs.Run(ctx) })
+	g.Go(func() error { return p.nat.Run(ctx) })
+	// Pods come and go without these two.
+	g.Go(func() error { return p.keep(ctx, "iptables", p.tables.Run) })
+	g.Go(func() error { return p.keep(ctx, "nftables", p.nft.Run) })
+}
+
+// keep runs a part anew when it fails, until ctx ends.
+func (p *plane) keep(ctx context.Context, part string, run func(context.Context) error) error {
+	for ctx.Err() == nil {
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			p.log.Error("part of the data plane failed; it is started again", "part", part, "err", err)
+			sleep(ctx, 10*time.Second)
+		}
+	}
+	return nil
 }
 
 // set hands over what should be; the subsystems' loops see to it.
@@ -76,6 +101,11 @@ func (p *plane) set(w topology.Wanted, families link.Families, params model.Para
 	p.neighs.SetNeighs(w.Neighs)
 	p.neighs.SetFDB(w.FDB)
 	p.routes.SetCluster(w.Routes)
+	p.nft.SetAudit(params.NFTRefresh)
+	p.tables.SetAudit(params.IptablesRefresh)
+	p.tables.SetBackend(iptables.Backend(params.IptablesBackend))
+	p.tables.SetForward(families.V4, families.V6)
+	p.nat.SetNAT(params.NFTables == "Disabled", w.NAT4, w.NAT6)
 }
 
 // setEndpoints hands over the endpoints that a start found, but those that went down meanwhile.

@@ -54,6 +54,11 @@ func (t *told) run(ctx context.Context) error {
 		faults, shared := append(slices.Clone(t.shared), t.faults...), strings.Join(t.shared, "; ")
 		t.mu.Unlock()
 		var err error
+		if condition != shared {
+			if err = t.setCondition(ctx, shared); err == nil {
+				condition = shared
+			}
+		}
 		for _, f := range faults {
 			if slices.Contains(said, f) {
 				continue
@@ -62,17 +67,13 @@ func (t *told) run(ctx context.Context) error {
 			if strings.Contains(shared, f) {
 				reason = sharedAddress
 			}
-			if err = t.client.Warn(ctx, t.node, reason, f); err != nil {
+			if refused := t.client.Warn(ctx, t.node, reason, f); refused != nil {
+				err = refused
 				break
 			}
 			said = append(said, f)
 		}
 		said = slices.DeleteFunc(said, func(f string) bool { return !slices.Contains(faults, f) })
-		if err == nil && condition != shared {
-			if err = t.setCondition(ctx, shared); err == nil {
-				condition = shared
-			}
-		}
 		var again <-chan time.Time
 		if err != nil {
 			t.log.Debug("cannot tell of a fault yet", "err", err)

@@ -36,6 +36,8 @@ type Config struct {
 	ConfName    string // of the conflist
 	Conf        string // the conflist; "": the built-in one
 	PluginDir   string // folder of the plugins to install
+	Record      string // file that tells which plugins on the node are ours
+	TakeOver    string // comma-separated types of plugins whose CNI configurations make room for ours
 	SkipPlugins string // comma-separated names
 	KeepPlugins bool   // those that are there already, but margay itself, are not replaced
 
@@ -183,6 +185,8 @@ func variables(host string) []entry[draft] {
 		{"MARGAY_HOST_RUN", "", "", "Where the node's /run is mounted; nothing is written there when not set.", text(func(d *d) *string { return &d.HostRun })},
 		{"MARGAY_HOST_BIN_DIR", "/host/opt/cni/bin", "", "Where the node's folder of plugins is mounted.", text(func(d *d) *string { return &d.BinDir })},
 		{"MARGAY_HOST_NET_DIR", "/host/etc/cni/net.d", "", "Where the node's folder of CNI configurations is mounted.", text(func(d *d) *string { return &d.NetDir })},
+		{"MARGAY_TAKE_OVER_CNI", "calico,flannel", "", "CNI configurations of these plugins make room for ours: they are renamed to NAME.margay-backup when they sort before it.", text(func(d *d) *string { return &d.TakeOver })},
+		{"MARGAY_PLUGIN_RECORD", "/var/lib/margay/plugins.sha256", "", "File that tells which plugins on the node are ours.", text(func(d *d) *string { return &d.Record })},
 		{"MARGAY_PLUGIN_DIR", "/opt/margay/bin", "", "Folder of the plugins to install.", text(func(d *d) *string { return &d.PluginDir })},
 	}...)
 }

@@ -107,6 +107,9 @@ func TestResolve(t *testing.T) {
 		p.NATPorts != (model.PortRange{Min: 1000, Max: 2000}) || p.RouteRefresh != 10*time.Second || p.LinkRefresh != 90*time.Second || p.ChecksumBroken != "true" {
 		t.Errorf("resolved %+v", p)
 	}
+	if p, faults, _ := Resolve(Source{"environment: ", map[string]string{"natPortRange": "none", "logSeverityScreen": "None"}}, own, def); p.NATPorts != (model.PortRange{}) || p.LogLevel != "Info" || len(faults) != 1 {
+		t.Errorf("none in the environment: %+v, %q", p, faults)
+	}
 	if len(faults) != 2 || !strings.Contains(faults[0], `node.n, spec.logSeverityScreen: "loud" is not used`) || !strings.Contains(faults[1], "spec.linkRefreshInterval: no such parameter") {
 		t.Errorf("faults: %q", faults)
 	}

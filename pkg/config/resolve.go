@@ -27,7 +27,7 @@ func (d *draft) readFelix(env map[string]string) (errs []error) {
 		switch {
 		case i < 0:
 			d.Notices = append(d.Notices, "environment variable "+name+": "+unknown(short, params))
-		case !params[i].value.set(new(model.Parameters), s):
+		case !strings.EqualFold(s, "none") && !params[i].value.set(new(model.Parameters), s):
 			errs = append(errs, bad(name, s, params[i].value.allowed))
 		default:
 			d.Felix[params[i].name] = s
@@ -116,6 +116,9 @@ func pick(out *model.Parameters, p param, sources []Source) (faults []string) {
 		v := s.Values[p.name]
 		if v == "" {
 			continue
+		}
+		if strings.EqualFold(v, "none") { // Calico's word for a parameter that is not to be set, whatever later sources say
+			break
 		}
 		try := *out
 		if p.value.set(&try, v) {

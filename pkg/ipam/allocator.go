@@ -274,7 +274,7 @@ func (a *Allocator) Release(key string) Released {
 	if err := a.journal.append(entry{Op: opRelease, Key: key}); err != nil {
 		a.log.Error("release is not in the journal; after a crash the audit has to find it", "endpoint", key, "err", err)
 	}
-	as.Released = true
+	as.Released, as.ended = true, a.now()
 	a.wake()
 	return Released{Endpoint: as.Endpoint, Found: true}
 }
@@ -405,13 +405,17 @@ func (a *Allocator) Stats() Stats {
 	defer a.mu.Unlock()
 	s := Stats{Blocks: len(a.blocks), Conflicts: len(a.clash)}
 	for _, as := range a.live {
-		if !as.Released {
+		if !as.Released && as.Tunnel == "" {
 			s.Endpoints++
 		}
 		if as.Released || !as.Settled {
 			s.Unsettled++
-			if s.Oldest.IsZero() || as.Since.Before(s.Oldest) {
-				s.Oldest = as.Since
+			since := as.Since
+			if as.ended.After(since) {
+				since = as.ended
+			}
+			if s.Oldest.IsZero() || since.Before(s.Oldest) {
+				s.Oldest = since
 			}
 		}
 	}

@@ -104,7 +104,7 @@ func (a *Allocator) dropGone(hasLink func(string) bool, seen map[string]suspicio
 		if err := a.journal.append(entry{Op: opRelease, Key: key}); err != nil {
 			a.log.Error("release is not in the journal; after a crash it is found again", "endpoint", key, "err", err)
 		}
-		as.Released = true
+		as.Released, as.ended = true, a.now()
 		ended = append(ended, as.Endpoint)
 		a.wake()
 	}

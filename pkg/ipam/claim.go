@@ -317,6 +317,12 @@ func (a *Allocator) TunnelAddr(ctx context.Context, handle, kind string, family6
 	}
 }
 
+// HasTunnelAddr returns the tunnel address that the node has under handle, not valid when it has none. It takes none: a node
+// keeps its address for life, also while no pool needs tunnels, and goes on saying so.
+func (a *Allocator) HasTunnelAddr(handle, kind string, family6 bool) (netip.Addr, error) {
+	return a.tunnel(handle, kind, family6, func(Pool) bool { return false })
+}
+
 // tunnel is TunnelAddr from memory; it returns no address when no own block has room.
 func (a *Allocator) tunnel(handle, kind string, family6 bool, fits func(Pool) bool) (none netip.Addr, err error) {
 	a.mu.Lock()
@@ -330,11 +336,11 @@ func (a *Allocator) tunnel(handle, kind string, family6 bool, fits func(Pool) bo
 			return old.Addrs[0], nil
 		}
 		a.log.Warn("tunnel address is given up: its pool allows no tunnels any more, or another node has its block", "addr", old.Addrs[0].String())
-		a.forget(old)
+		a.retireTunnel(old)
 	}
 	for _, b := range a.ownBlocks() {
 		for o := range b.obj.Spec.Allocations {
-			if addr := AddrAt(b.cidr, o); b.cidr.Addr().Is6() == family6 && handleOf(b.obj, o) == handle && a.keepsTunnel(addr) {
+			if addr := AddrAt(b.cidr, o); b.cidr.Addr().Is6() == family6 && handleOf(b.obj, o) == handle && a.inUse[addr] == "" && a.keepsTunnel(addr) {
 				as.Addrs = []netip.Addr{addr}
 			}
 		}
@@ -358,6 +364,20 @@ func (a *Allocator) tunnel(handle, kind string, family6 bool, fits func(Pool) bo
 	a.wake()
 	a.log.Info("tunnel address", "addr", as.Addrs[0].String(), "handle", handle)
 	return as.Addrs[0], nil
+}
+
+// retireTunnel ends the use of a tunnel address, which is given back like a pod's. It makes room for the next one under the
+// same handle: its key is another from now on. The caller holds mu.
+func (a *Allocator) retireTunnel(old *Assignment) {
+	a.forget(old)
+	gone := &Assignment{Endpoint: old.Endpoint, Tunnel: old.Tunnel, Handle: old.Handle, Since: old.Since, Active: true, Released: true, unseen: old.unseen}
+	gone.IfName += "-" + old.Addrs[0].String()
+	if err := a.journal.append(entry{Op: opAssign, Assign: gone}); err != nil {
+		a.log.Error("given-up tunnel address is not in the journal; after a crash it stays allocated", "addr", old.Addrs[0].String(), "err", err)
+	}
+	a.live[gone.Key()] = gone
+	a.inUse[gone.Addrs[0]] = gone.Key()
+	a.wake()
 }
 
 // keepsTunnel says whether a tunnel address may stay in use. The caller holds mu.

@@ -27,6 +27,7 @@ type Assignment struct {
 	Released bool           `json:"released,omitempty"` // the pod is gone
 	Settled  bool           `json:"settled,omitempty"`  // the datastore has it: blocks and handle
 	unseen   bool           // the datastore has never heard of it
+	ended    time.Time      // when this process heard of its release
 	handle   *v3.IPAMHandle // as this process made it; nil: to be read before it is deleted
 }
 

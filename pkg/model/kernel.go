@@ -53,8 +53,18 @@ type VXLAN struct {
 	MTU    int        // bytes
 	Addr   netip.Addr // its own address, as /32 or /128; all other global ones are removed
 
-	SoftChecksum bool // checksums of what it sends are computed in software, before encapsulation
+	Checksum Checksum // who computes the checksums of what it sends
 }
+
+// Checksum says who computes the checksums of packets that leave by a device.
+type Checksum string
+
+// Values of Checksum.
+const (
+	ChecksumAny    Checksum = ""       // whoever does it now
+	ChecksumSoft   Checksum = "soft"   // the kernel, before the device sees the packet
+	ChecksumDevice Checksum = "device" // hardware, or the device below
+)
 
 // Sysctl is one wanted value below /proc/sys.
 type Sysctl struct {

@@ -102,6 +102,7 @@ func (l *Loop) Run(ctx context.Context) error {
 
 // once does one pass; resynced tells whether there is no resync left to do.
 func (l *Loop) once(ctx context.Context, full bool) (resynced bool, err error) {
+	l.hooks.began()
 	if full {
 		start := time.Now()
 		err := l.r.Resync(ctx)

@@ -34,7 +34,7 @@ type Store struct {
 	changed chan struct{}
 
 	mu     sync.RWMutex
-	synced [kinds]bool
+	reads  [kinds]int // times that a kind was read whole
 	nodes  map[string]model.Node
 	pools  map[string]model.Pool
 	blocks map[netip.Prefix]model.Block
@@ -63,10 +63,10 @@ func (s *Store) Touch() {
 	}
 }
 
-// Synced marks a kind as read once.
+// Synced notes that a kind was read whole.
 func (s *Store) Synced(k Kind) {
 	s.mu.Lock()
-	s.synced[k] = true
+	s.reads[k]++
 	s.mu.Unlock()
 	s.Touch()
 }
@@ -75,7 +75,14 @@ func (s *Store) Synced(k Kind) {
 func (s *Store) InSync() bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return !slices.Contains(s.synced[:], false)
+	return !slices.Contains(s.reads[:], 0)
+}
+
+// Resyncs returns how many times the kind that was read whole most often was, and whether all have been read once.
+func (s *Store) Resyncs() (reads int, inSync bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Max(s.reads[:]), !slices.Contains(s.reads[:], 0)
 }
 
 // SetNode puts a node in. It does not tell when nothing changed (nodes' heartbeats).

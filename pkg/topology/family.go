@@ -78,7 +78,7 @@ func (f *family) side(n model.Node) side {
 func (f *family) device() model.VXLAN {
 	return model.VXLAN{
 		Name: f.dev, VNI: f.in.VNI, Port: f.in.Port, Parent: f.under.Parent, MTU: f.under.MTU,
-		Local: f.self.addr.Addr(), MAC: f.self.mac, Addr: f.self.tunnel, SoftChecksum: f.in.SoftChecksum,
+		Local: f.self.addr.Addr(), MAC: f.self.mac, Addr: f.self.tunnel, Checksum: f.in.Checksum,
 	}
 }
 

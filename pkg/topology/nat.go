@@ -10,6 +10,9 @@ import (
 // nat says what is masqueraded: what pods of pools with natOutgoing send to anything but pools. Disabled pools count, too:
 // their pods live on, and a disabled pool is how people spare a network outside of the cluster.
 func (f *family) nat() *model.NAT {
+	if !f.self.addr.IsValid() {
+		return nil // the node has not this family
+	}
 	o := f.in.NAT
 	out := &model.NAT{Ports: o.Ports, Interface: o.Interface}
 	if o.Address.IsValid() && o.Address.Is6() == f.six {

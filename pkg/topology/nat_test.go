@@ -41,6 +41,14 @@ func TestNAT(t *testing.T) {
 		if got := of(); !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
+		self := in.Nodes[name(0)]
+		without := self
+		without.Addr4, without.Addr6 = netip.Prefix{}, netip.Prefix{}
+		in.Nodes[name(0)] = without
+		if got := of(); got != nil {
+			t.Errorf("a node without the family: %+v", got)
+		}
+		in.Nodes[name(0)] = self
 		in.NAT.SpareNodes = true
 		spared := map[netip.Prefix]bool{}
 		for _, p := range of().Spared {

@@ -30,9 +30,9 @@ type Input struct {
 	V4, V6 Underlay
 	VNI    int
 	Port   int // UDP
-	// SoftChecksum has the VXLAN devices' checksums computed in software.
-	SoftChecksum bool
-	NAT          NATOptions
+	// Checksum says who computes those of what leaves by a VXLAN device.
+	Checksum model.Checksum
+	NAT      NATOptions
 }
 
 // NATOptions is what people set of masquerading beside the pools' natOutgoing.

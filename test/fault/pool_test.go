@@ -221,7 +221,8 @@ func TestCooldownAndReuse(t *testing.T) {
 	l.Agrees(5 * time.Second)
 }
 
-// TestPoolModes changes a pool's mode on a live cluster with two subnets: 1 and 3 are in one, 2 in the other.
+// TestPoolModes changes a pool's mode on a live cluster with two subnets: 1 and 3 are in one, 2 in the other. Where the way
+// stays as it is nothing may be lost.
 func TestPoolModes(t *testing.T) {
 	l := cluster.New(t, lab.Options{Nodes: 3, Subnets: 2, IPv6: true})
 	var pods []*lab.Pod
@@ -236,11 +237,13 @@ func TestPoolModes(t *testing.T) {
 			}
 		}
 	}
-	for _, mode := range []v3.EncapMode{v3.EncapAlways, v3.EncapCrossSubnet, v3.EncapNever, v3.EncapAlways, v3.EncapNever, v3.EncapCrossSubnet} {
+	before := v3.EncapAlways
+	for _, mode := range []v3.EncapMode{v3.EncapAlways, v3.EncapCrossSubnet, v3.EncapAlways, v3.EncapCrossSubnet, v3.EncapNever,
+		v3.EncapAlways, v3.EncapNever, v3.EncapCrossSubnet} {
 		var near, far []*lab.Pinger
 		for i, a := range pods[2].Addrs {
-			near = append(near, pods[0].Ping(a, 2*time.Millisecond))
-			far = append(far, pods[0].Ping(pods[1].Addrs[i], 2*time.Millisecond))
+			near = append(near, pods[0].Ping(a, every))
+			far = append(far, pods[0].Ping(pods[1].Addrs[i], every))
 		}
 		time.Sleep(100 * time.Millisecond)
 		for i := range 2 {
@@ -253,11 +256,17 @@ func TestPoolModes(t *testing.T) {
 		time.Sleep(300 * time.Millisecond)
 		losses := lab.Stop(append(near, far...)...)
 		for i, loss := range losses {
-			t.Logf("%s, %s", mode, loss)
-			if i < len(near) && loss.Lost > 50 {
-				t.Errorf("%s: nodes of one subnet lost more than 100 ms: %s", mode, loss)
+			t.Logf("%s to %s, %s", before, mode, loss)
+			nearStays := (before == v3.EncapAlways) == (mode == v3.EncapAlways)
+			farStays := (before == v3.EncapNever) == (mode == v3.EncapNever) && before != v3.EncapNever
+			switch {
+			case loss.Lost > 0 && (i < len(near) && nearStays || i >= len(near) && farStays):
+				t.Errorf("%s to %s: packets were lost on a way that did not change: %s", before, mode, loss)
+			case i < len(near) && loss.Lost > 50:
+				t.Errorf("%s to %s: nodes of one subnet lost more than 100 ms: %s", before, mode, loss)
 			}
 		}
+		before = mode
 		for i, a := range pods[2].Addrs {
 			if err := pods[0].Echo(a, 2*time.Second); err != nil {
 				t.Errorf("%s: %v", mode, err)

@@ -39,6 +39,9 @@ var layers = []struct {
 	{"pkg/netlink", []string{"pkg/model"}},
 	{"pkg/dataplane", []string{"pkg/model", "pkg/netlink", "pkg/reconcile"}},
 	{"pkg/bgp", []string{"pkg/model", "pkg/reconcile"}},
+	{"pkg/config", []string{"pkg/model", "pkg/cni/wire", "pkg/api/v3"}}, // api/v3 in its test alone
+	{"pkg/uplink", []string{"pkg/netlink"}},
+	{"pkg/install", []string{"pkg/model", "pkg/netlink", "pkg/ipam"}}, // ipam in its test alone
 	{"pkg/cni/plugin", []string{"pkg/model", "pkg/cni/wire"}},
 	{"pkg/ipam", []string{"pkg/model", "pkg/api/v3"}},
 }

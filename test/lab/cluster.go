@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,21 +27,22 @@ import (
 // Cluster is what labs share, one after the other: an API server with our definitions and access rules, and the
 // programs under test.
 type Cluster struct {
-	Server *apiserver.Server
-	Core   *kubernetes.Clientset
-	API    *kube.Client
-	any    *dynamic.DynamicClient
-	bin    string // folder of margay-agent and plugins/margay
+	Server   *apiserver.Server
+	Core     *kubernetes.Clientset
+	API      *kube.Client
+	Programs *Programs // under test
+	any      *dynamic.DynamicClient
+	dir      string
 }
 
 // Start builds the programs and runs an API server. TestMain calls it once for a package, and Stop at the end. With
 // MARGAY_LAB_RACE=1 in the environment agents have the race detector in them, and tests fail when it finds something.
 func Start() (*Cluster, error) {
-	bin, err := os.MkdirTemp("", "margay-lab-bin-")
+	dir, err := os.MkdirTemp("", "margay-lab-bin-")
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{bin: bin}
+	c := &Cluster{dir: dir, Programs: &Programs{Version: "under test", dir: filepath.Join(dir, "new")}}
 	if err := c.start(); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
@@ -54,16 +54,8 @@ func (c *Cluster) start() error {
 	if err != nil {
 		return err
 	}
-	for to, pkg := range map[string]string{"margay-agent": "./cmd/margay-agent", "plugins/margay": "./cmd/margay"} {
-		args, cgo := []string{"build", "-o", filepath.Join(c.bin, to)}, "CGO_ENABLED=0"
-		if os.Getenv("MARGAY_LAB_RACE") == "1" && to == "margay-agent" {
-			args, cgo = append(args, "-race"), "CGO_ENABLED=1"
-		}
-		cmd := exec.Command("go", append(args, pkg)...)
-		cmd.Dir, cmd.Env = root, append(os.Environ(), cgo)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w: %s", pkg, err, out)
-		}
+	if err := c.Programs.compile(root, os.Getenv("MARGAY_LAB_RACE") == "1"); err != nil {
+		return err
 	}
 	if c.Server, err = apiserver.New(); err != nil {
 		return err
@@ -90,7 +82,7 @@ func (c *Cluster) Stop() error {
 	if c.Server != nil {
 		err = c.Server.Stop()
 	}
-	return errors.Join(err, os.RemoveAll(c.bin))
+	return errors.Join(err, os.RemoveAll(c.dir))
 }
 
 // resources are what a lab leaves in the API server.
@@ -118,18 +110,6 @@ func (c *Cluster) clean(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// CreatePool makes a pool.
-func (l *Lab) CreatePool(name string, spec v3.IPPoolSpec) error {
-	return l.API.CreatePool(l.t.Context(), &v3.IPPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec})
-}
-
-// SetVXLANMode changes a pool.
-func (l *Lab) SetVXLANMode(pool string, mode v3.EncapMode) error {
-	patch := fmt.Sprintf(`{"spec":{"vxlanMode":%q}}`, mode)
-	_, err := l.any.Resource(v3.GroupVersion.WithResource("ippools")).Patch(l.t.Context(), pool, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	return err
 }
 
 // SetIPAMConfig makes or changes the cluster's IPAM configuration.

@@ -108,6 +108,15 @@ func (n *Node) conf() (*libcni.NetworkConfigList, error) {
 	return libcni.ConfListFromFile(files[0])
 }
 
+// Conflist is the CNI configuration that the agent has installed, as it is on disk.
+func (n *Node) Conflist() (string, error) {
+	list, err := n.conf()
+	if err != nil {
+		return "", err
+	}
+	return string(list.Bytes), nil
+}
+
 // call runs one verb as the runtime does.
 func (n *Node) call(f func(ctx context.Context, list *libcni.NetworkConfigList) error) (time.Duration, error) {
 	list, err := n.conf()

@@ -132,11 +132,12 @@ func (l *Lab) tunnels() (map[netip.Addr]string, error) {
 func (l *Lab) Agrees(d time.Duration) time.Duration {
 	l.t.Helper()
 	return l.Within(d, "datastore, kernels and pods agree", func() error {
-		return errors.Join(l.compareKernels(), l.Compare())
+		return errors.Join(l.CompareKernels(), l.Compare())
 	})
 }
 
-func (l *Lab) compareKernels() error {
+// CompareKernels says where a node has other pods' host sides and routes than its pods'.
+func (l *Lab) CompareKernels() error {
 	var errs []error
 	pods := l.Pods()
 	for _, n := range l.Nodes {

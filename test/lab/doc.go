@@ -8,6 +8,9 @@
 //	 cali… │ │ cali…                │ cali…
 //	     pod pod                   pod
 //
+// Nodes are machines that can be rebooted, switched off for ever, renamed, and given other addresses; more can be added, under
+// the name of one that went, too. They run the programs under test, or those of an earlier commit.
+//
 // The API server listens on the machine's loopback. Each node has a forwarder on its own loopback, at the same port, that
 // can be cut, so that one node alone loses the API.
 //

@@ -109,7 +109,7 @@ func (l *Lab) build() error {
 		}
 	}
 	for i := range l.opts.Nodes {
-		n, err := l.newNode(i + 1)
+		n, err := l.newNode(fmt.Sprintf("node%d", i+1), i+1)
 		if err != nil {
 			return fmt.Errorf("make node %d: %w", i+1, err)
 		}
@@ -148,8 +148,8 @@ func (l *Lab) env(n *Node) []string {
 	vars := map[string]string{
 		"PATH": os.Getenv("PATH"), "KUBECONFIG": filepath.Join(n.dir, "kubeconfig"), "NODENAME": n.Name,
 		"MARGAY_CNI_SOCKET": n.Socket, "MARGAY_SPOOL_DIR": n.Spool, "MARGAY_JOURNAL_DIR": n.Journal,
-		"MARGAY_HOST_BIN_DIR": n.binDir, "MARGAY_HOST_NET_DIR": n.netDir, "MARGAY_PLUGIN_DIR": filepath.Join(l.bin, "plugins"),
-		"CNI_NETWORK_CONFIG": n.conflist(), "NO_DEFAULT_POOLS": "true", "FELIX_LOGSEVERITYSCREEN": "Info",
+		"MARGAY_HOST_BIN_DIR": n.binDir, "MARGAY_HOST_NET_DIR": n.netDir, "MARGAY_PLUGIN_DIR": filepath.Dir(n.Programs.Plugin()),
+		"MARGAY_PLUGIN_RECORD": filepath.Join(n.dir, "plugins.sha256"), "CNI_NETWORK_CONFIG": n.conflist(), "NO_DEFAULT_POOLS": "true", "FELIX_LOGSEVERITYSCREEN": "Info",
 		"FELIX_PROMETHEUSMETRICSENABLED": "true",
 	}
 	if l.opts.IPv6 {

@@ -132,8 +132,8 @@ func TestCompareNotices(t *testing.T) {
 	if err := n.NS.Batch("link del " + p.HostVeth()); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.compareKernels(); err == nil {
-		t.Error("compareKernels does not notice that an interface is gone")
+	if err := l.CompareKernels(); err == nil {
+		t.Error("CompareKernels does not notice that an interface is gone")
 	}
 }
 

@@ -5,24 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/version"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
@@ -38,7 +32,11 @@ type Node struct {
 	Journal string            // folder
 	Env     map[string]string // of this node's agent alone
 
+	// Programs are what Start runs and the agent installs; the ones under test unless it was changed.
+	Programs *Programs
+
 	lab            *Lab
+	number         int // of the machine: its port of the fabric and its addresses
 	subnet         int
 	dir            string
 	binDir, netDir string
@@ -48,16 +46,13 @@ type Node struct {
 	cni            *libcni.CNIConfig
 }
 
-// Process is an agent that runs, or ran.
-type Process struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
-	err  error         // how; to be read after done
-}
-
-func (l *Lab) newNode(number int) (*Node, error) {
-	n := &Node{Name: fmt.Sprintf("node%d", number), lab: l, subnet: (number - 1) % l.opts.Subnets}
-	n.dir = filepath.Join(l.dir, n.Name)
+// newNode makes a machine with the addresses of a number, registers it under a name, and starts nothing on it.
+func (l *Lab) newNode(name string, number int) (*Node, error) {
+	n := &Node{Name: name, Programs: l.Programs, lab: l, number: number, subnet: (number - 1) % l.opts.Subnets}
+	l.mu.Lock()
+	l.next++
+	n.dir = filepath.Join(l.dir, fmt.Sprintf("%s-%d", name, l.next)) // the next machine of that name has its own
+	l.mu.Unlock()
 	n.Socket, n.Spool, n.Journal = filepath.Join(n.dir, "cni.sock"), filepath.Join(n.dir, "spool"), filepath.Join(n.dir, "journal")
 	n.binDir, n.netDir = filepath.Join(n.dir, "bin"), filepath.Join(n.dir, "net.d")
 	for _, d := range []string{n.binDir, n.netDir} {
@@ -66,37 +61,44 @@ func (l *Lab) newNode(number int) (*Node, error) {
 		}
 	}
 	n.Addr4, n.Addr6 = nodeAddrs(n.subnet, 10+number)
-	var err error
-	if n.NS, err = NewNS(); err != nil {
-		return nil, err
-	}
-	l.t.Cleanup(n.NS.Close)
-	if err := n.connect(number); err != nil {
-		return nil, err
-	}
-	if err := n.register(); err != nil {
-		return nil, err
-	}
-	n.cni = libcni.NewCNIConfigWithCacheDir([]string{n.binDir}, filepath.Join(n.dir, "cache"), nsExec{n.NS, &version.PluginDecoder{}})
 	n.http = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(_ context.Context, network, addr string) (c net.Conn, err error) {
 			err = n.NS.Do(func() error { c, err = net.DialTimeout(network, addr, time.Second); return err })
 			return c, err
 		}}}
 	l.t.Cleanup(n.end)
-	return n, nil
+	if err := n.boot(); err != nil {
+		return nil, err
+	}
+	return n, n.Register()
 }
 
-// connect plugs the node into the fabric. Forwarding is off, as on a fresh machine.
-func (n *Node) connect(number int) error {
+// boot switches the machine on: its kernel knows nothing, and of its files those on disk are there.
+func (n *Node) boot() error {
+	ns, err := NewNS()
+	if err != nil {
+		return err
+	}
+	n.lab.t.Cleanup(ns.Close)
+	n.NS = ns
+	n.cni = libcni.NewCNIConfigWithCacheDir([]string{n.binDir}, filepath.Join(n.dir, "cache"), nsExec{ns, &version.PluginDecoder{}})
+	if err := n.connect(); err != nil {
+		return err
+	}
+	return n.reachAPI()
+}
+
+// connect plugs the node into the fabric. Forwarding is off, as on a fresh machine; the Ethernet address stays the machine's
+// over reboots.
+func (n *Node) connect() error {
 	for _, s := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
 		if err := n.NS.SetSysctl(s, "0"); err != nil {
 			return err
 		}
 	}
 	if err := n.lab.Fabric.Batch(
-		fmt.Sprintf("link add n%d type veth peer name eth0 netns %s", number, n.NS.Path()),
-		fmt.Sprintf("link set n%d master br%d up", number, n.subnet)); err != nil {
+		fmt.Sprintf("link add n%d type veth peer name eth0 address 02:00:00:00:01:%02x netns %s", n.number, n.number, n.NS.Path()),
+		fmt.Sprintf("link set n%d master br%d up", n.number, n.subnet)); err != nil {
 		return err
 	}
 	lines := []string{"addr add " + n.Addr4.String() + " dev eth0", "addr add " + n.Addr6.String() + " dev eth0 nodad", "link set eth0 up"}
@@ -107,20 +109,8 @@ func (n *Node) connect(number int) error {
 	return n.NS.Batch(lines...)
 }
 
-// register makes the Node object and the node's way to the API server, with the rights of the install manifest's account.
-func (n *Node) register() error {
-	ctx, cancel := n.lab.ctx(10 * time.Second)
-	defer cancel()
-	node, err := n.lab.Core.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name}}, metav1.CreateOptions{})
-	if err != nil {
-		return err
-	}
-	for _, a := range []netip.Prefix{n.Addr4, n.Addr6} {
-		node.Status.Addresses = append(node.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a.Addr().String()})
-	}
-	if _, err := n.lab.Core.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{}); err != nil {
-		return err
-	}
+// reachAPI makes the node's way to the API server, with the rights of the install manifest's account.
+func (n *Node) reachAPI() error {
 	c := n.lab.Server.ConfigAs("kube-system", "margay-node")
 	file := clientcmdapi.NewConfig()
 	file.Clusters["lab"] = &clientcmdapi.Cluster{Server: c.Host, CertificateAuthorityData: c.CAData}
@@ -141,7 +131,9 @@ func (n *Node) register() error {
 // end stops what runs for the node and, after a failure, shows the agent's last words.
 func (n *Node) end() {
 	n.Kill()
-	n.api.cut()
+	if n.api != nil {
+		n.api.cut()
+	}
 	if log := n.Log(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic: ") {
 		n.lab.t.Errorf("%s: an agent raced or panicked:\n%s", n.Name, log)
 	}
@@ -167,131 +159,6 @@ func (n *Node) StallAPI() (resume func()) {
 	resume = sync.OnceFunc(n.api.gate.Unlock)
 	n.lab.t.Cleanup(resume)
 	return resume
-}
-
-// Start starts the node's agent. It does not wait for anything.
-func (n *Node) Start() { n.agent = n.Spawn(nil) }
-
-// Spawn starts an agent beside the one that Start started, with these variables above the node's own. It ends with the
-// test.
-func (n *Node) Spawn(env map[string]string) *Process {
-	log, err := os.OpenFile(n.log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		n.lab.t.Error(err)
-		return nil
-	}
-	p := &Process{cmd: exec.Command(filepath.Join(n.lab.bin, "margay-agent")), done: make(chan struct{})}
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = n.lab.env(n), log, log, n.dir
-	for k, v := range env {
-		p.cmd.Env = append(p.cmd.Env, k+"="+v)
-	}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	go func() {
-		// The signal comes when the thread ends that started the child, so that thread stays until the child is gone.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		defer close(p.done)
-		defer log.Close()
-		err := n.NS.Do(p.cmd.Start)
-		started <- err
-		if err == nil {
-			p.err = p.cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
-		n.lab.t.Errorf("%s: start agent: %v", n.Name, err)
-	}
-	n.lab.t.Cleanup(p.Kill)
-	return p
-}
-
-// Kill kills the process and waits for its end.
-func (p *Process) Kill() { p.signal(syscall.SIGKILL) }
-
-// Stop asks the process to end, as kubelet does, and waits.
-func (p *Process) Stop() { p.signal(syscall.SIGTERM) }
-
-func (p *Process) signal(s os.Signal) {
-	if p != nil && p.cmd.Process != nil {
-		_ = p.cmd.Process.Signal(s)
-		<-p.done
-	}
-}
-
-// Files is how many files and sockets the process has open.
-func (p *Process) Files() int {
-	files, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
-	return len(files)
-}
-
-// Ended reports whether the process has ended by itself or otherwise.
-func (p *Process) Ended() (bool, error) {
-	select {
-	case <-p.done:
-		return true, p.err
-	default:
-		return false, nil
-	}
-}
-
-// Kill kills the node's agent, as a crash or the kernel's OOM killer would.
-func (n *Node) Kill() { n.agent.Kill() }
-
-// Stop ends the node's agent by SIGTERM.
-func (n *Node) Stop() { n.agent.Stop() }
-
-// Agent is the node's agent.
-func (n *Node) Agent() *Process { return n.agent }
-
-func (n *Node) log() string { return filepath.Join(n.dir, "agent.log") }
-
-// Log is what the node's agents have written.
-func (n *Node) Log() string {
-	b, err := os.ReadFile(n.log())
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
-}
-
-// LastLog is the end of Log.
-func (n *Node) LastLog(lines int) string {
-	all := strings.Split(strings.TrimSpace(n.Log()), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
-}
-
-// Probe asks the agent as kubelet does: path is readiness or liveness. The error has the agent's words.
-func (n *Node) Probe(path string) error {
-	_, err := n.get("http://localhost:9099/"+path, 204)
-	return err
-}
-
-// Metrics returns the agent's metrics in text form.
-func (n *Node) Metrics() (string, error) { return n.get("http://localhost:9091/metrics", 200) }
-
-func (n *Node) get(url string, want int) (string, error) {
-	resp, err := n.http.Get(url)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if resp.StatusCode != want {
-		return "", fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(b)))
-	}
-	return string(b), err
-}
-
-// WaitReady waits until the agent says that pods can be added. It returns the time it took.
-func (n *Node) WaitReady(d time.Duration) time.Duration {
-	n.lab.t.Helper()
-	return n.lab.Within(d, n.Name+" is ready", func() error {
-		if ended, err := n.agent.Ended(); ended {
-			n.lab.t.Fatalf("%s: agent ended: %v", n.Name, err)
-		}
-		return n.Probe("readiness")
-	})
 }
 
 // conflist is the node's CNI configuration.

@@ -8,7 +8,10 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Pinger sends numbered echo requests (RFC 792, RFC 4443) from a pod and counts which are answered. The kernel of the
@@ -17,6 +20,7 @@ type Pinger struct {
 	From  string
 	To    netip.Addr
 	conn  net.PacketConn
+	size  int // of a request without the IP header, bytes
 	every time.Duration
 	id    uint32
 	stop  context.CancelFunc
@@ -35,13 +39,14 @@ type Loss struct {
 	Name    string
 	Sent    int
 	Lost    int
+	Every   time.Duration // between two requests: what the counting resolves
 	Longest time.Duration // without an answer, by the times of sending
 	At      []time.Duration
 	Errs    map[string]int
 }
 
 func (l Loss) String() string {
-	s := fmt.Sprintf("%s: %d of %d lost", l.Name, l.Lost, l.Sent)
+	s := fmt.Sprintf("%s: %d of %d lost (one each %s)", l.Name, l.Lost, l.Sent, l.Every)
 	if l.Lost > 0 {
 		s += fmt.Sprintf(", longest gap %s, first after %s, last after %s, errors %v", l.Longest, l.At[0], l.At[len(l.At)-1], l.Errs)
 	}
@@ -51,7 +56,7 @@ func (l Loss) String() string {
 // Ping begins to ping an address from a pod.
 func (p *Pod) Ping(to netip.Addr, every time.Duration) *Pinger {
 	p.Node.lab.t.Helper()
-	g, err := ping(p.NS, to, every)
+	g, err := ping(p.NS, to, every, smallest)
 	if err != nil {
 		p.Node.lab.t.Fatalf("ping %s from pod %s: %v", to, p.Name, err)
 	}
@@ -60,14 +65,17 @@ func (p *Pod) Ping(to netip.Addr, every time.Duration) *Pinger {
 	return g
 }
 
-func ping(ns *NS, to netip.Addr, every time.Duration) (*Pinger, error) {
+// smallest is the size of a request with nothing in it but our data.
+const smallest = 8 + 12
+
+func ping(ns *NS, to netip.Addr, every time.Duration, size int) (*Pinger, error) {
 	network := "ip4:icmp"
 	if to.Is6() {
 		network = "ip6:ipv6-icmp"
 	}
-	g := &Pinger{To: to, every: every, id: uint32(time.Now().UnixNano()), got: map[uint64]struct{}{}, errs: map[string]int{}, start: time.Now()}
+	g := &Pinger{To: to, every: every, size: size, id: uint32(time.Now().UnixNano()), got: map[uint64]struct{}{}, errs: map[string]int{}, start: time.Now()}
 	err := ns.Do(func() (err error) {
-		g.conn, err = net.ListenPacket(network, "")
+		g.conn, err = (&net.ListenConfig{Control: g.whole}).ListenPacket(context.Background(), network, "")
 		return err
 	})
 	if err != nil {
@@ -81,9 +89,31 @@ func ping(ns *NS, to netip.Addr, every time.Duration) (*Pinger, error) {
 	return g, nil
 }
 
+// whole forbids to cut a socket's packets into fragments.
+func (g *Pinger) whole(_, _ string, c syscall.RawConn) (err error) {
+	level, option := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER
+	if g.To.Is6() {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER
+	}
+	if cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, unix.IP_PMTUDISC_PROBE) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
 // Echo sends one request and waits for its answer; it is sent again when that takes a second.
-func (p *Pod) Echo(to netip.Addr, within time.Duration) error {
-	g, err := ping(p.NS, to, time.Second)
+func (p *Pod) Echo(to netip.Addr, within time.Duration) error { return p.echo(to, within, smallest) }
+
+// EchoFull is Echo with a packet, header included, of mtu bytes, which nobody may cut into fragments.
+func (p *Pod) EchoFull(to netip.Addr, within time.Duration, mtu int) error {
+	if to.Is6() {
+		return p.echo(to, within, mtu-40)
+	}
+	return p.echo(to, within, mtu-20)
+}
+
+func (p *Pod) echo(to netip.Addr, within time.Duration, size int) error {
+	g, err := ping(p.NS, to, time.Second, size)
 	if err != nil {
 		return err
 	}
@@ -93,7 +123,9 @@ func (p *Pod) Echo(to netip.Addr, within time.Duration) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("no answer from %s to pod %s within %s", to, p.Name, within)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return fmt.Errorf("no answer from %s to pod %s within %s, errors %v", to, p.Name, within, g.errs)
 }
 
 func (g *Pinger) answered() int {
@@ -129,7 +161,7 @@ func (g *Pinger) Stop() Loss {
 		}
 	}
 	g.close()
-	l := Loss{Name: g.From + " to " + g.To.String(), Sent: int(g.sent.Load()), Errs: g.errs}
+	l := Loss{Name: g.From + " to " + g.To.String(), Sent: int(g.sent.Load()), Every: g.every, Errs: g.errs}
 	gap := 0
 	for i := range g.sent.Load() {
 		if _, ok := g.got[i]; ok {
@@ -146,7 +178,7 @@ func (g *Pinger) Stop() Loss {
 
 // request is an echo request: type, code, checksum, identifier and sequence number, then our data: who, and the number.
 func (g *Pinger) request(n uint64) []byte {
-	b := make([]byte, 8+12)
+	b := make([]byte, g.size)
 	b[0] = 8
 	if g.To.Is6() {
 		b[0] = 128
@@ -187,7 +219,7 @@ func (g *Pinger) send(ctx context.Context) {
 }
 
 func (g *Pinger) receive() {
-	b := make([]byte, 1500)
+	b := make([]byte, 1<<16)
 	for {
 		n, _, err := g.conn.ReadFrom(b)
 		if err != nil {

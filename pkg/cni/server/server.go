@@ -52,6 +52,7 @@ type Options struct {
 	Dataplane Dataplane
 	MTU       func() int   // of pods' interfaces, in bytes
 	Ready     func() error // nil when pods can be added; else why not
+	Served    Served       // may be nil
 	Log       *slog.Logger
 }
 
@@ -124,12 +125,13 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 // conn is one plugin's connection.
 type conn struct {
 	net.Conn
-	open map[string]model.Endpoint // assigned here, not active yet
+	open  map[string]model.Endpoint // assigned here, not active yet
+	since map[string]time.Time      // when the ADDs began whose end Served has not been told of
 }
 
 // serve answers a connection's requests until it ends.
 func (s *Server) serve(ctx context.Context, nc net.Conn) {
-	c := &conn{Conn: nc, open: map[string]model.Endpoint{}}
+	c := &conn{Conn: nc, open: map[string]model.Endpoint{}, since: map[string]time.Time{}}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	defer stop()
 	defer nc.Close()
@@ -168,12 +170,15 @@ func (s *Server) next(ctx context.Context, c *conn, r *bufio.Reader) (*wire.Resp
 	}
 	ctx, cancel := context.WithTimeout(ctx, workLimit)
 	defer cancel()
-	return s.handle(ctx, c, &req), nil
+	return s.observe(c, &req, func() *wire.Response { return s.handle(ctx, c, &req) }), nil
 }
 
 // abandon takes back what a connection assigned and did not activate.
 func (s *Server) abandon(ctx context.Context, c *conn) {
 	for key, ep := range c.open {
+		if since, ok := c.since[key]; ok {
+			s.served(VerbAdd, since, Abandoned)
+		}
 		s.closeOpen(c, key)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workLimit)
 		if err := s.Dataplane.Down(ctx, ep, true); err != nil {
@@ -189,6 +194,7 @@ func (s *Server) abandon(ctx context.Context, c *conn) {
 // closeOpen ends a connection's hold on an assignment.
 func (s *Server) closeOpen(c *conn, key string) {
 	delete(c.open, key)
+	delete(c.since, key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, key)

@@ -11,6 +11,9 @@
 // Whether a VXLAN device leaves checksums to the device below is switched as wanted: kernels up to 5.7 send wrong ones
 // for packets whose source was rewritten (connections to Services hang for a minute), and some network cards do, too.
 //
+// The IPv4 one has loose reverse path filtering (rp_filter 2), whatever the node's default is. Pods' devices keep the
+// node's default, strict or not: their routes are symmetric.
+//
 // It never touches another device, nor anything before it was told what is wanted. A restarted agent knows its devices
 // by their names. A VXLAN device that is made anew comes without routes, neighbours and forwarding entries: their
 // owners see the events and put them back.

@@ -281,4 +281,9 @@ func (l *Links) netconfEvent(index int) {
 			l.mark(name)
 		}
 	}
+	for name, at := range l.vxlanIndex {
+		if at == index {
+			l.mark(name)
+		}
+	}
 }

@@ -49,7 +49,7 @@ func idle(tb testing.TB, n *nstest.NS) *Links {
 
 func vxlans() []model.VXLAN {
 	return []model.VXLAN{
-		{Name: "vxlan.calico", VNI: 4096, Port: 4789, Parent: "up0", Local: netip.MustParseAddr("192.168.10.11"), MAC: model.TunnelMAC("node-1", false), MTU: 1450, Addr: netip.MustParseAddr("172.20.0.1")},
+		{Name: "vxlan.calico", VNI: 4096, Port: 4789, Parent: "up0", Local: netip.MustParseAddr("192.168.10.11"), MAC: model.TunnelMAC("node-1", false), MTU: 1450, Addr: netip.MustParseAddr("172.20.0.1"), Checksum: model.ChecksumDevice},
 		{Name: "vxlan-v6.calico", VNI: 4096, Port: 4789, Parent: "up0", Local: netip.MustParseAddr("2001:db8::11"), MAC: model.TunnelMAC("node-1", true), MTU: 1430, Addr: netip.MustParseAddr("fd00:20::1")},
 	}
 }
@@ -77,6 +77,9 @@ func show(n *nstest.NS, name string) string {
 	if features, _ := n.Try("ethtool -k " + name); !strings.Contains(features, "tx-checksumming: on") {
 		out = append(out, "softcsum")
 	}
+	if n.Read("/proc/sys/net/ipv4/conf/"+name+"/rp_filter") == "2" {
+		out = append(out, "loose")
+	}
 	return strings.Join(out, ", ")
 }
 
@@ -87,8 +90,11 @@ func expect(v model.VXLAN) string {
 	}
 	text := fmt.Sprintf("mtu %d, link/ether %s, id %d, local %s, dev %s, dstport %d, nolearning, noudpcsum, %s %s/%d, up",
 		v.MTU, v.MAC, v.VNI, v.Local, v.Parent, v.Port, kind, v.Addr, v.Addr.BitLen())
-	if v.SoftChecksum {
+	if v.Checksum == model.ChecksumSoft {
 		text += ", softcsum"
+	}
+	if v.Addr.Is4() {
+		text += ", loose"
 	}
 	return text
 }
@@ -200,7 +206,8 @@ func TestSabotageOfVXLAN(t *testing.T) {
 		{"ip addr add 172.20.0.1/24 dev vxlan.calico"},
 		{"ip link set vxlan.calico type vxlan id 4096 learning local 192.168.10.99", "ip link set vxlan-v6.calico type vxlan id 4096 local 2001:db8::99"},
 		{"ip link set vxlan.calico type vxlan id 4096 dev oth0"},
-		{"ethtool -K vxlan.calico tx off", "ethtool -K vxlan-v6.calico tx off"},
+		{"ethtool -K vxlan.calico tx off"},
+		{"sysctl -q -w net/ipv4/conf/vxlan.calico/rp_filter=1"},
 	} {
 		n.Exec(t, lines...)
 		ready(t, n, strings.Join(lines, "; "), vxlans()...)
@@ -224,7 +231,7 @@ func TestSabotageOfVXLAN(t *testing.T) {
 	}
 	moved := vxlans()
 	moved[0].Parent, moved[0].Local, moved[0].MTU = "oth0", netip.MustParseAddr("192.168.11.11"), 1400
-	moved[0].SoftChecksum = true
+	moved[0].Checksum = model.ChecksumSoft
 	moved[1].Port, moved[1].Addr = 4790, netip.MustParseAddr("fd00:20::7")
 	l.SetVXLAN(moved)
 	ready(t, n, "other parameters", moved...)

@@ -31,17 +31,32 @@ func (l *Links) mendVXLAN(v model.VXLAN) error {
 	l.mu.Lock()
 	l.vxlanIndex[v.Name] = have.Index
 	l.mu.Unlock()
-	return errors.Join(l.mendAddr(have.Index, v.Addr), l.mendChecksum(v))
+	return errors.Join(l.mendAddr(have.Index, v.Addr), l.mendChecksum(v), l.mendFilter(v))
 }
 
-// mendChecksum decides who computes the checksums of packets that leave by the device.
+// mendFilter keeps strict reverse path filtering off the device: while modes change, and for what nodes themselves send,
+// a packet may come in by another way than its answer leaves.
+func (l *Links) mendFilter(v model.VXLAN) error {
+	if v.Addr.Is6() {
+		return nil // has no such switch
+	}
+	return l.conn.Do(func() error {
+		return l.proc.put([]model.Sysctl{{Path: "net/ipv4/conf/" + v.Name + "/rp_filter", Value: "2"}})
+	})
+}
+
+// mendChecksum has who is wanted compute the checksums of packets that leave by the device.
 func (l *Links) mendChecksum(v model.VXLAN) error {
+	if v.Checksum == model.ChecksumAny {
+		return nil
+	}
+	want := v.Checksum == model.ChecksumDevice
 	offload, err := l.conn.TxChecksum(v.Name)
-	if err != nil || offload == !v.SoftChecksum {
+	if err != nil || offload == want {
 		return err
 	}
-	l.log.Info("checksum offload changed", "dev", v.Name, "offload", !v.SoftChecksum)
-	return l.conn.SetTxChecksum(v.Name, !v.SoftChecksum)
+	l.log.Info("checksum offload changed", "dev", v.Name, "offload", want)
+	return l.conn.SetTxChecksum(v.Name, want)
 }
 
 func (l *Links) makeVXLAN(want netlink.Link) (netlink.Link, error) {

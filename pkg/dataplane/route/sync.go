@@ -3,6 +3,7 @@ package route
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -223,4 +224,26 @@ func (t *Table) changed(devs []string) {
 			}
 		}
 	}
+}
+
+// Count returns how many routes there should be, by family. It asks the kernel nothing.
+func (t *Table) Count() (v4, v6 int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	count := func(dst netip.Prefix) {
+		if dst.Addr().Is4() {
+			v4++
+		} else {
+			v6++
+		}
+	}
+	for dst := range t.endpoints {
+		count(dst)
+	}
+	for dst := range t.cluster {
+		if _, pod := t.endpoints[dst]; !pod {
+			count(dst)
+		}
+	}
+	return v4, v6
 }
