@@ -4,20 +4,15 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -29,30 +24,14 @@ const agents = "kube-system"
 
 // cluster is the cluster under test and the pods that the tests made in it.
 type cluster struct {
-	client  kubernetes.Interface
-	kubectl string
-	hack    string // "": the API server and the nodes cannot be stopped
-	nodes   []node // sorted by name
-	slow    pod
-	service netip.Addr // web's cluster address
-	port    int32      // web's node port
-}
-
-// node is one node with the tests' pods on it.
-type node struct {
-	name   string
-	addr   netip.Prefix // its own, with the subnet's length
-	tunnel netip.Addr
-	mac    string // of its VXLAN device
-	web    pod
-	tools  pod
-	shell  pod // in the node's own namespaces
-}
-
-type pod struct {
-	name string
-	addr netip.Addr
-	id   string // of its container
+	client   kubernetes.Interface
+	kubectl  string
+	hack     string   // "": the API server and the nodes cannot be stopped, and there is no outside
+	families []family // those that it has, the first of them first
+	nodes    []node   // sorted by name
+	slow     pod
+	service  map[family]netip.Addr // web's cluster addresses
+	port     uint16                // web's node port
 }
 
 func connect() (*cluster, error) {
@@ -107,86 +86,6 @@ func (c *cluster) tearDown(ctx context.Context) {
 	if _, err := c.ctl(ctx, "delete", "namespace", namespace, "--ignore-not-found", "--timeout=60s"); err != nil {
 		fmt.Fprintln(os.Stderr, "test/e2e: clean up:", err)
 	}
-}
-
-// read takes nodes, pods and services from the API server.
-func (c *cluster) read(ctx context.Context) error {
-	nodes, err := c.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return err
-	}
-	pods, err := c.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return err
-	}
-	web, err := c.client.CoreV1().Services(namespace).Get(ctx, "web", metav1.GetOptions{})
-	if err != nil {
-		return err
-	}
-	c.port = web.Spec.Ports[0].NodePort
-	if c.service, err = netip.ParseAddr(web.Spec.ClusterIP); err != nil {
-		return err
-	}
-	c.nodes = nil
-	var errs []error
-	for _, n := range nodes.Items {
-		one, err := readNode(n, pods.Items)
-		errs = append(errs, err)
-		c.nodes = append(c.nodes, one)
-	}
-	slices.SortFunc(c.nodes, func(a, b node) int { return cmp.Compare(a.name, b.name) })
-	for _, p := range pods.Items {
-		if p.Name == "slow" {
-			c.slow = readPod(p)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func readNode(n corev1.Node, pods []corev1.Pod) (node, error) {
-	out := node{name: n.Name, mac: n.Annotations["projectcalico.org/VXLANTunnelMACAddr"]}
-	for _, p := range pods {
-		if p.Spec.NodeName != n.Name || p.DeletionTimestamp != nil {
-			continue
-		}
-		switch p.Labels["app"] {
-		case "web":
-			out.web = readPod(p)
-		case "tools":
-			out.tools = readPod(p)
-		case "shell":
-			out.shell = readPod(p)
-		}
-	}
-	var err1, err2 error
-	out.addr, err1 = netip.ParsePrefix(n.Annotations["projectcalico.org/IPv4Address"])
-	out.tunnel, err2 = netip.ParseAddr(n.Annotations["projectcalico.org/IPv4VXLANTunnelAddr"])
-	if err := errors.Join(err1, err2); err != nil {
-		return node{}, fmt.Errorf("read annotations of node %s: %w", n.Name, err)
-	}
-	if !out.web.addr.IsValid() || !out.tools.addr.IsValid() || !out.shell.addr.IsValid() {
-		return node{}, fmt.Errorf("node %s has no pod of web, tools or shell with an address", n.Name)
-	}
-	return out, nil
-}
-
-func readPod(p corev1.Pod) pod {
-	out := pod{name: p.Name}
-	out.addr, _ = netip.ParseAddr(p.Status.PodIP)
-	if len(p.Status.ContainerStatuses) > 0 {
-		out.id = p.Status.ContainerStatuses[0].ContainerID
-	}
-	return out
-}
-
-// list reads all objects of one of our resources.
-func list[T any](ctx context.Context, c *cluster, resource string) (*T, error) {
-	b, err := c.client.CoreV1().RESTClient().Get().AbsPath("/apis/projectcalico.org/v3/" + resource).DoRaw(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", resource, err)
-	}
-	var out T
-	return &out, json.Unmarshal(b, &out)
 }
 
 // ctl runs kubectl and returns its standard output.

@@ -12,7 +12,10 @@
 //	MARGAY_E2E_TOOLS      an image with bash, ip, bridge, ping, curl, dig, iperf3, tcpdump; that of test/kube when not set
 //	MARGAY_E2E_AGNHOST    the agnhost image; that of test/kube when not set
 //	MARGAY_E2E_HACK       the folder hack, where it governs this cluster: switches on the tests that stop the API
-//	                      server or a node
+//	                      server or a node, and those with a host outside the cluster
+//
+// Which address families the cluster has is what its Services have; then all nodes and pods must have them, too. Tests of
+// the data plane run for each family.
 //
 // TestMain makes the namespace margay-e2e with pods on all nodes (testdata/pods.yaml): web, a server; tools, a client;
 // shell, a privileged pod in the node's own namespaces, by which tests get onto nodes. It removes it at the end.

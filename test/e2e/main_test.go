@@ -37,7 +37,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "test/e2e: set up cluster:", err)
 		return 1
 	}
-	fmt.Fprintf(os.Stderr, "test/e2e: %d nodes, pods ready after %.1f s\n", len(c.nodes), time.Since(start).Seconds())
+	fmt.Fprintf(os.Stderr, "test/e2e: %d nodes, %v, pods ready after %.1f s\n", len(c.nodes), c.families, time.Since(start).Seconds())
 	lab = c
 	return m.Run()
 }

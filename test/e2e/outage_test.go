@@ -32,7 +32,9 @@ func TestAPIServerStopped(t *testing.T) {
 	results := c.onAllNodes(t, func(n node) string {
 		var targets []string
 		for _, o := range c.nodes {
-			targets = append(targets, o.web.addr.String())
+			for _, f := range c.families {
+				targets = append(targets, o.web.addr[f].String())
+			}
 		}
 		return fmt.Sprintf(containers, n.name, strings.Join(targets, " ")) + fmt.Sprintf("for i in $(seq %d); do add $i; done; for i in $(seq %d); do del $i; done", adds, adds/2)
 	})
@@ -67,11 +69,11 @@ cni() { # VERB NUMBER
 add() {
 	ip netns add e2e$1
 	out=$(cni ADD $1) || { echo "FAIL add $1: $out"; return; }
-	addr=$(ip -n e2e$1 -4 -o addr show dev eth0 | sed 's/.*inet \([0-9.]*\).*/\1/')
+	addrs=$(ip -n e2e$1 -o addr show dev eth0 scope global | sed 's/.*inet6* \([^/]*\).*/\1/')
 	for target in $targets; do
 		ip netns exec e2e$1 ping -n -c 1 -W 2 $target >/dev/null || { echo "FAIL $1 does not reach $target"; return; }
 	done
-	echo "added $addr k8s-pod-network.e2e-$node-$1"
+	echo "added k8s-pod-network.e2e-$node-$1" $addrs
 }
 del() {
 	out=$(cni DEL $1) || { echo "FAIL del $1: $out"; return; }
@@ -104,12 +106,14 @@ func (c *cluster) checkContainers(t *testing.T, node, out string, added, deleted
 	t.Helper()
 	for line := range strings.Lines(out) {
 		switch f := strings.Fields(line); {
-		case len(f) == 3 && f[0] == "added":
-			a, err := netip.ParseAddr(f[1])
-			if err != nil || live[a] != "" {
-				t.Errorf("%s: address %s of %s is not right or is %q's, too", node, f[1], f[2], live[a])
+		case len(f) == 2+len(c.families) && f[0] == "added":
+			for _, text := range f[2:] {
+				a, err := netip.ParseAddr(text)
+				if err != nil || live[a] != "" {
+					t.Errorf("%s: address %s of %s is not right or is %q's, too", node, text, f[1], live[a])
+				}
+				live[a] = f[1]
 			}
-			live[a] = f[2]
 			added--
 		case len(f) == 2 && f[0] == "deleted":
 			for a, handle := range live {
@@ -153,18 +157,29 @@ func TestNodeRebooted(t *testing.T) {
 	c.mustHack(t, "stop-node", number(old))
 	on := sync.OnceFunc(func() { c.mustHack(t, "start-node", number(old)) })
 	defer on()
-	if out, err := c.sh(t.Context(), c.nodes[0].tools, "ping -n -c 2 -W 1 "+old.tools.addr.String()); err == nil {
-		t.Errorf("a pod of a node that is off answers: %s", out)
+	for _, f := range c.families {
+		if out, err := c.sh(t.Context(), c.nodes[0].tools, "ping -n -c 2 -W 1 "+old.tools.addr[f].String()); err == nil {
+			t.Errorf("a pod of a node that is off answers: %s", out)
+		}
 	}
 	on()
 	start := time.Now()
 	eventually(t, 120*time.Second, func() error { return c.isBack(t.Context(), old) })
 	t.Logf("%s and its pods are back after %.1f s", old.name, time.Since(start).Seconds())
 	c.mustKnowAll(t)
-	// Every node's kube-proxy has to hear of the new addresses, too: Services answer each time, from each node.
+	c.each(t, func(t *testing.T, f family) {
+		c.serviceAnswers(t, f)
+		c.reachesAll(t, c.nodes[last], c.nodes[last].tools, f, 1000)
+		c.reachesAll(t, c.nodes[0], c.nodes[0].tools, f, 1000)
+	})
+}
+
+// serviceAnswers waits until every node's kube-proxy has heard of the new addresses, too: Services answer each time.
+func (c *cluster) serviceAnswers(t *testing.T, f family) {
+	t.Helper()
 	for _, n := range c.nodes {
 		took := eventually(t, 15*time.Second, func() error {
-			out, err := c.sh(t.Context(), n.shell, fmt.Sprintf("for i in $(seq 15); do curl -sS -m 1 http://%s/hostname >/dev/null || exit 1; done 2>&1", c.service))
+			out, err := c.sh(t.Context(), n.shell, fmt.Sprintf("for i in $(seq 15); do curl -sS -m 1 %s/hostname >/dev/null || exit 1; done 2>&1", url(c.service[f], 80)))
 			if err != nil {
 				return fmt.Errorf("the Service from %s: %w: %s", n.name, err, out)
 			}
@@ -172,8 +187,6 @@ func TestNodeRebooted(t *testing.T) {
 		})
 		t.Logf("the Service answers each time on %s after another %.1f s", n.name, took.Seconds())
 	}
-	c.reachesAll(t, c.nodes[last], c.nodes[last].tools, 1000)
-	c.reachesAll(t, c.nodes[0], c.nodes[0].tools, 1000)
 }
 
 // isBack returns why the node cannot be said to be as it was: ready, with new containers that run, and reach others.

@@ -12,6 +12,8 @@ import (
 type pinger struct {
 	c    *cluster
 	from pod
+	to   family
+	near bool   // between nodes of one subnet; pingAround knows
 	name string // for people
 	file string
 	pid  string
@@ -20,18 +22,22 @@ type pinger struct {
 // ping starts pings with that many seconds between them.
 func (c *cluster) ping(t *testing.T, from pod, to netip.Addr, interval float64, name string) *pinger {
 	t.Helper()
-	p := &pinger{c: c, from: from, name: name, file: "/tmp/ping-" + to.String()}
+	p := &pinger{c: c, from: from, to: familyOf(to), name: name, file: "/tmp/ping-" + to.String()}
 	p.pid = strings.TrimSpace(c.mustSh(t, from, fmt.Sprintf("ping -n -i %g %s >%s 2>&1 </dev/null & echo $!", interval, to, p.file)))
 	return p
 }
 
-// pingAround pings from each node's client to the server of the next node.
+// pingAround pings from each node's client to the server of the next node, in each family.
 func (c *cluster) pingAround(t *testing.T, interval float64) []*pinger {
 	t.Helper()
 	var out []*pinger
-	for i, n := range c.nodes {
-		next := c.nodes[(i+1)%len(c.nodes)]
-		out = append(out, c.ping(t, n.tools, next.web.addr, interval, n.name+" to "+next.name))
+	for _, f := range c.families {
+		for i, n := range c.nodes {
+			next := c.nodes[(i+1)%len(c.nodes)]
+			p := c.ping(t, n.tools, next.web.addr[f], interval, fmt.Sprintf("%s to %s, %s", n.name, next.name, f))
+			p.near = n.near(next, f)
+			out = append(out, p)
+		}
 	}
 	return out
 }
@@ -72,15 +78,21 @@ func stopAll(t *testing.T, all []*pinger) (sent, lost int) {
 	return sent, lost
 }
 
-// mustLoseNothing stops pings; at least that many must have been sent in all, and all answered.
+// mustLoseNothing stops pings; at least that many must have been sent in each family, and all answered.
 func mustLoseNothing(t *testing.T, all []*pinger, least int) {
 	t.Helper()
-	sent, lost := stopAll(t, all)
-	t.Logf("%d pings between nodes, %d lost", sent, lost)
-	if lost > 0 {
-		t.Errorf("%d of %d pings were lost", lost, sent)
+	byFamily := map[family][]*pinger{}
+	for _, p := range all {
+		byFamily[p.to] = append(byFamily[p.to], p)
 	}
-	if sent < least {
-		t.Errorf("only %d pings were sent, want %d", sent, least)
+	for f, pings := range byFamily {
+		sent, lost := stopAll(t, pings)
+		t.Logf("%s: %d pings between nodes, %d lost", f, sent, lost)
+		if lost > 0 {
+			t.Errorf("%s: %d of %d pings were lost", f, lost, sent)
+		}
+		if sent < least {
+			t.Errorf("%s: only %d pings were sent, want %d", f, sent, least)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -11,62 +12,92 @@ import (
 	v3 "github.com/margay-net/margay/pkg/api/v3"
 )
 
-// TestPoolModeLive changes the pool's VXLAN mode while pods talk, and looks for the routes that it means.
-func TestPoolModeLive(t *testing.T) {
-	c := several(t)
-	const pool = "default-ipv4-ippool"
-	was := c.mustCtl(t, "get", "ippool", pool, "-o", "jsonpath={.spec.vxlanMode}")
-	set := func(ctx context.Context, mode string) error {
-		_, err := c.ctl(ctx, "patch", "ippool", pool, "--type=merge", "-p", `{"spec":{"vxlanMode":"`+mode+`"}}`)
-		return err
-	}
-	defer set(context.Background(), was)
+// patchPool changes fields of a family's default pool.
+func (c *cluster) patchPool(ctx context.Context, f family, field, value string) error {
+	_, err := c.ctl(ctx, "patch", "ippool", f.pool(), "--type=merge", "-p", fmt.Sprintf(`{"spec":{"%s":%s}}`, field, value))
+	return err
+}
 
-	blocks, err := list[v3.IPAMBlockList](t.Context(), c, "ipamblocks")
-	if err != nil {
+// keepMode sees to it that a pool's VXLAN mode is at the test's end what it was.
+func (c *cluster) keepMode(t *testing.T, f family) {
+	t.Helper()
+	was := c.mustCtl(t, "get", "ippool", f.pool(), "-o", "jsonpath={.spec.vxlanMode}")
+	t.Cleanup(func() {
+		err := c.patchPool(context.Background(), f, "vxlanMode", `"`+was+`"`)
+		if err != nil {
+			t.Error(err)
+		}
+		eventually(t, 10*time.Second, func() error { return c.hasRoutes(context.Background(), f, was) })
+	})
+}
+
+// setMode sets a pool's VXLAN mode and waits for the routes that it means.
+func (c *cluster) setMode(t *testing.T, f family, mode string) {
+	t.Helper()
+	if err := c.patchPool(t.Context(), f, "vxlanMode", `"`+mode+`"`); err != nil {
 		t.Fatal(err)
 	}
-	last := was
-	for _, mode := range []string{"Always", "CrossSubnet", "Never", "Always"} {
-		var pings []*pinger
-		for i, n := range c.nodes {
-			// Never leaves no route between subnets.
-			if next := c.nodes[(i+1)%len(c.nodes)]; mode != "Never" && last != "Never" || n.addr.Masked() == next.addr.Masked() {
-				pings = append(pings, c.ping(t, n.tools, next.web.addr, 0.02, n.name+" to "+next.name))
+	eventually(t, 10*time.Second, func() error { return c.hasRoutes(t.Context(), f, mode) })
+}
+
+// TestPoolModeLive changes a pool's VXLAN mode while pods talk, and looks for the routes that it means. The other family
+// must not notice.
+func TestPoolModeLive(t *testing.T) {
+	const interval = 0.02
+	c := several(t)
+	c.each(t, func(t *testing.T, f family) {
+		c.keepMode(t, f)
+		last := "Always"
+		for _, mode := range []string{"Always", "CrossSubnet", "Never", "Always"} {
+			var pings, others []*pinger
+			for _, p := range c.pingAround(t, interval) {
+				switch {
+				case p.to != f:
+					others = append(others, p)
+				case mode != "Never" && last != "Never" || p.near:
+					pings = append(pings, p)
+				default: // Never leaves no route between subnets
+					p.stop(t)
+				}
+			}
+			last = mode
+			start := time.Now()
+			c.setMode(t, f, mode)
+			took := time.Since(start)
+			time.Sleep(time.Second)
+			sent, lost := stopAll(t, pings)
+			t.Logf("vxlanMode %s: all routes seen after %.1f s; %d pings, %d lost, one each %.0f ms", mode, took.Seconds(), sent, lost, interval*1000)
+			if sent == 0 && len(pings) > 0 || lost*20 > sent {
+				t.Errorf("vxlanMode %s: %d of %d pings were lost", mode, lost, sent)
+			}
+			if len(others) > 0 {
+				mustLoseNothing(t, others, 10)
 			}
 		}
-		last = mode
-		if err := set(t.Context(), mode); err != nil {
-			t.Fatal(err)
-		}
-		took := eventually(t, 10*time.Second, func() error { return c.hasRoutes(t, blocks.Items, mode) })
-		time.Sleep(time.Second)
-		sent, lost := stopAll(t, pings)
-		t.Logf("vxlanMode %s: all routes after %.1f s; %d pings, %d lost", mode, took.Seconds(), sent, lost)
-		if sent == 0 && len(pings) > 0 || lost*20 > sent {
-			t.Errorf("vxlanMode %s: %d of %d pings were lost", mode, lost, sent)
-		}
-	}
+	})
 }
 
 // hasRoutes returns what is wrong with the nodes' routes to each other's blocks in a mode.
-func (c *cluster) hasRoutes(t *testing.T, blocks []v3.IPAMBlock, mode string) error {
-	var errs []error
+func (c *cluster) hasRoutes(ctx context.Context, f family, mode string) error {
+	blocks, err := list[v3.IPAMBlockList](ctx, c, "ipamblocks")
+	if err != nil {
+		return err
+	}
+	errs := []error{}
 	for _, n := range c.nodes {
-		routes := c.mustSh(t, n.shell, "ip -4 route show proto 80")
-		for _, b := range blocks {
-			for _, o := range c.nodes {
-				if o.name == n.name || b.Spec.Affinity == nil || *b.Spec.Affinity != "host:"+o.name {
-					continue
-				}
-				near := o.addr.Masked() == n.addr.Masked()
-				want := fmt.Sprintf("%s via %s dev vxlan.calico onlink", b.Spec.CIDR, o.tunnel)
+		routes, err := c.routes(ctx, n, f, "proto 80")
+		errs = append(errs, err)
+		for _, o := range c.nodes {
+			for _, cidr := range blocksOf(blocks.Items, o, f) {
+				want := fmt.Sprintf("%s via %s dev %s onlink", cidr, o.tunnel[f], f.vxlan())
 				switch {
-				case mode != "Always" && near:
-					want = fmt.Sprintf(`%s via %s dev \S+( onlink)?`, b.Spec.CIDR, o.addr.Addr())
+				case o.name == n.name:
+					want = "blackhole " + cidr
+				case mode != "Always" && n.near(o, f):
+					want = fmt.Sprintf(`%s via %s dev \S+( onlink)?`, cidr, o.addr[f].Addr())
 				case mode == "Never":
-					if strings.Contains(routes, b.Spec.CIDR) {
-						errs = append(errs, fmt.Errorf("%s has a route to %s, which is across subnets", n.name, b.Spec.CIDR))
+					if strings.Contains(routes, cidr) {
+						errs = append(errs, fmt.Errorf("%s has a route to %s, which is across subnets", n.name, cidr))
 					}
 					continue
 				}
@@ -77,4 +108,26 @@ func (c *cluster) hasRoutes(t *testing.T, blocks []v3.IPAMBlock, mode string) er
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// blocksOf returns the networks of a node's blocks.
+func blocksOf(blocks []v3.IPAMBlock, n node, f family) (out []string) {
+	for _, b := range blocks {
+		if b.Spec.Affinity != nil && *b.Spec.Affinity == "host:"+n.name && strings.Contains(b.Spec.CIDR, ":") == (f == v6) {
+			out = append(out, b.Spec.CIDR)
+		}
+	}
+	return out
+}
+
+// only6 is what ip(8) shows of IPv6 routes alone.
+var only6 = regexp.MustCompile(` dev lo\b| metric \d+| error -?\d+| pref medium`)
+
+// routes returns routes of a node, a line each, in IPv4's form.
+func (c *cluster) routes(ctx context.Context, n node, f family, which string) (string, error) {
+	out, err := c.sh(ctx, n.shell, fmt.Sprintf("ip -%d route show %s", f, which))
+	if err != nil {
+		return "", err
+	}
+	return only6.ReplaceAllString(out, ""), nil
 }

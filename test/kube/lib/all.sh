@@ -7,6 +7,8 @@ lib=$(dirname "${BASH_SOURCE[0]}")
 . "$lib/process.sh"
 # shellcheck source=fabric.sh
 . "$lib/fabric.sh"
+# shellcheck source=outside.sh
+. "$lib/outside.sh"
 # shellcheck source=cgroup.sh
 . "$lib/cgroup.sh"
 # shellcheck source=control.sh

@@ -9,7 +9,7 @@ PKI=$STATE/pki
 make_pki() {
 	local n all=()
 	for n in $(seq "$NODES"); do all+=(-node "node$n=$(ip4_of "$n"),$(ip6_of "$n")"); done
-	"$BIN/certs" -dir "$PKI" -server "https://$(ip4_of 1):6443" -admin-server "https://127.0.0.1:$(api_port)" \
+	"$BIN/certs" -dir "$PKI" -server "https://$(host_port "$(ip_of 1)" 6443)" -admin-server "https://127.0.0.1:$(api_port)" \
 		-san "node1,$(ip4_of 1),$(ip6_of 1),$API_SERVICE_IPS" "${all[@]}"
 }
 
@@ -23,8 +23,8 @@ start_etcd() {
 start_apiserver() {
 	daemon kube-apiserver "$(netns_of 1)" "$BIN/kube-apiserver" \
 		--etcd-servers=http://127.0.0.1:2379 \
-		--bind-address=0.0.0.0 --secure-port=6443 --advertise-address="$(ip4_of 1)" \
-		--service-cluster-ip-range="$(cidrs "$SERVICE_CIDR" "$SERVICE_CIDR6")" \
+		--bind-address="$(if has6; then echo ::; else echo 0.0.0.0; fi)" --secure-port=6443 --advertise-address="$(ip_of 1)" \
+		--service-cluster-ip-range="$(of_family "$SERVICE_CIDR" "$SERVICE_CIDR6")" \
 		--allow-privileged=true \
 		--authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
 		--client-ca-file="$PKI/ca.crt" \
@@ -48,8 +48,8 @@ start_apiserver() {
 start_controller_manager() {
 	local allocate=(--allocate-node-cidrs=false) conf=$PKI/controller-manager.conf
 	if [ "$CNI" = ptp ]; then
-		allocate=(--allocate-node-cidrs=true --cluster-cidr="$(cidrs "$POD_CIDR" "$POD_CIDR6")"
-			--service-cluster-ip-range="$(cidrs "$SERVICE_CIDR" "$SERVICE_CIDR6")")
+		allocate=(--allocate-node-cidrs=true --cluster-cidr="$(of_family "$POD_CIDR" "$POD_CIDR6")"
+			--service-cluster-ip-range="$(of_family "$SERVICE_CIDR" "$SERVICE_CIDR6")")
 	fi
 	daemon kube-controller-manager "$(netns_of 1)" "$BIN/kube-controller-manager" \
 		--kubeconfig="$conf" --authentication-kubeconfig="$conf" --authorization-kubeconfig="$conf" \
@@ -81,6 +81,3 @@ start_forwarder() {
 wait_for_apiserver() {
 	eventually 90 kubectl get --raw /readyz || die "API server is not ready: see $STATE/logs/kube-apiserver.log"
 }
-
-# cidrs FOUR SIX joins the two where the cluster has both families.
-cidrs() { if [ "$DUAL" = 1 ]; then echo "$1,$2"; else echo "$1"; fi; }

@@ -14,12 +14,19 @@ mac_of() { printf '02:00:00:00:%02x:%02x' "$(subnet_of "$1")" "$((10 + $1))"; } 
 router4_of() { echo "192.168.$(subnet_of "$1")0.1"; }
 router6_of() { echo "fd00:$(subnet_of "$1")0::1"; }
 
-# addresses_of N: what the node tells Kubernetes.
-addresses_of() { if [ "$DUAL" = 1 ]; then echo "$(ip4_of "$1"),$(ip6_of "$1")"; else ip4_of "$1"; fi; }
+# addresses_of N: what the node tells Kubernetes. ip_of N: the first of them.
+addresses_of() { of_family "$(ip4_of "$1")" "$(ip6_of "$1")"; }
+ip_of() { main_of "$(ip4_of "$1")" "$(ip6_of "$1")"; }
 
 make_fabric() {
 	local s
 	[ -e "/run/netns/$FABRIC" ] || ip netns add "$FABRIC"
+	# It routes whatever comes, and its bridges keep what they carry from iptables.
+	ip netns exec "$FABRIC" sh -c '
+		echo 1 >/proc/sys/net/ipv4/ip_forward
+		echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+		for f in all default; do echo 0 >/proc/sys/net/ipv4/conf/$f/rp_filter; done
+		for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e "$f" ] || echo 0 >"$f"; done'
 	ip -n "$FABRIC" link set lo up
 	for s in $(seq "$SUBNETS"); do
 		ip -n "$FABRIC" link show "subnet$s" >/dev/null 2>&1 || ip -n "$FABRIC" link add "subnet$s" type bridge
@@ -27,11 +34,6 @@ make_fabric() {
 		ip -n "$FABRIC" addr replace "fd00:${s}0::1/64" dev "subnet$s" nodad
 		ip -n "$FABRIC" link set "subnet$s" up
 	done
-	# It routes, and its bridges keep what they carry from iptables.
-	ip netns exec "$FABRIC" sh -c '
-		echo 1 >/proc/sys/net/ipv4/ip_forward
-		echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
-		for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e "$f" ] || echo 0 >"$f"; done'
 }
 
 # make_cable N makes the node's namespace and cables it.
@@ -47,15 +49,20 @@ make_cable() {
 	address_node "$1"
 }
 
-# address_node N gives eth0 its addresses and default routes.
+# address_node N gives eth0 the addresses and default routes of the cluster's
+# families, and no others.
 address_node() {
 	local ns
 	ns=$(netns_of "$1")
 	ip -n "$ns" link set eth0 up
-	ip -n "$ns" addr replace "$(ip4_of "$1")/24" dev eth0
-	ip -n "$ns" addr replace "$(ip6_of "$1")/64" dev eth0 nodad
-	ip -n "$ns" route replace default via "$(router4_of "$1")"
-	ip -n "$ns" -6 route replace default via "$(router6_of "$1")"
+	if has4; then
+		ip -n "$ns" addr replace "$(ip4_of "$1")/24" dev eth0
+		ip -n "$ns" route replace default via "$(router4_of "$1")"
+	fi
+	if has6; then
+		ip -n "$ns" addr replace "$(ip6_of "$1")/64" dev eth0 nodad
+		ip -n "$ns" -6 route replace default via "$(router6_of "$1")"
+	fi
 }
 
 # remove_cable N takes node and cable away, namespace and all.

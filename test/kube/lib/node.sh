@@ -22,18 +22,19 @@ prepare_node() {
 	done
 	echo "node$n" >"$root/etc/hostname"
 	echo "$CLUSTER-node$n" | md5sum | cut -c1-32 >"$root/etc/machine-id"
-	echo "nameserver $(router4_of "$n")" >"$root/etc/resolv.conf" # nobody answers there: no DNS but the cluster's
+	echo "nameserver $(main_of "$(router4_of "$n")" "$(router6_of "$n")")" >"$root/etc/resolv.conf" # nobody answers there: no DNS but the cluster's
 	{
 		printf '127.0.0.1 localhost\n::1 localhost ip6-localhost\n'
-		for x in $(seq "$NODES"); do echo "$(ip4_of "$x") node$x"; done
+		for x in $(seq "$NODES"); do echo "$(ip_of "$x") node$x"; done
 	} >"$root/etc/hosts"
 
 	cp -u "$BIN"/cni/* "$root/opt/cni/bin/"
 	copy_template "$root/var/lib/containerd"
 	cp "$KUBE/node/main" "$root/etc/kube/"
 	cp "$KUBE/node/containerd.toml" "$root/etc/containerd/config.toml"
-	cp "$KUBE/node/kubelet.yaml" "$root/etc/kubernetes/kubelet.yaml"
-	sed -e "s|@POD_CIDRS@|$(cidrs "$POD_CIDR" "$POD_CIDR6")|" -e "s|@MODE@|$PROXY_MODE|" \
+	sed -e "s|@DNS_IP@|$(main_of "$DNS_IP" "$DNS_IP6")|" \
+		"$KUBE/node/kubelet.yaml" >"$root/etc/kubernetes/kubelet.yaml"
+	sed -e "s|@POD_CIDRS@|$(of_family "$POD_CIDR" "$POD_CIDR6")|" -e "s|@MODE@|$PROXY_MODE|" \
 		"$KUBE/node/kube-proxy.yaml" >"$root/etc/kubernetes/kube-proxy.yaml"
 	printf 'NODE=node%s\nNODE_IPS=%s\n' "$n" "$(addresses_of "$n")" >"$root/etc/kube/env"
 	cp "$PKI/ca.crt" "$PKI/kube-proxy.conf" "$root/etc/kubernetes/"

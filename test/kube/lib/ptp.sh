@@ -6,13 +6,13 @@
 # write_ptp N writes the node's plugin configuration from the CIDRs that
 # Kubernetes gave it, and notes those CIDRs for route_ptp.
 write_ptp() {
-	local ranges routes='{"dst": "0.0.0.0/0"}' cidrs
+	local ranges routes cidrs
 	eventually 60 has_cidr "$1" || die "node$1 got no pod CIDR: see $STATE/logs/kube-controller-manager.log"
 	cidrs=$(kubectl get node "node$1" -o jsonpath='{.spec.podCIDRs[*]}')
 	echo "$cidrs" >"$STATE/ptp-node$1"
 	# shellcheck disable=SC2086 # one or two CIDRs
 	ranges=$(printf '[{"subnet": "%s"}],' $cidrs)
-	[ "$DUAL" = 0 ] || routes+=', {"dst": "::/0"}'
+	routes=$(of_family '{"dst": "0.0.0.0/0"}' '{"dst": "::/0"}')
 	local dir
 	dir=$(root_of "$1")/etc/cni/net.d
 	cat >"$dir/.new" <<-C

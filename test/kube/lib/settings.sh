@@ -32,6 +32,7 @@ SERVICE_CIDR=10.96.0.0/16
 SERVICE_CIDR6=fd00:10:96::/112
 API_SERVICE_IPS=10.96.0.1,fd00:10:96::1
 DNS_IP=10.96.0.10
+DNS_IP6=fd00:10:96::a
 
 die() { echo "error: $*" >&2; exit 1; }
 
@@ -63,6 +64,25 @@ must_be_node() {
 	[[ ${1:-} =~ ^[0-9]+$ ]] && [ "$1" -ge 1 ] && [ "$1" -le "$NODES" ] ||
 		die "node must be a number from 1 to $NODES, not \"${1:-}\""
 }
+
+# has4, has6: the cluster has that address family. FAMILY is 4, 6 or dual.
+has4() { [ "$FAMILY" != 6 ]; }
+has6() { [ "$FAMILY" != 4 ]; }
+
+# of_family FOUR SIX prints what the cluster has, or both as FOUR,SIX.
+of_family() {
+	case $FAMILY in
+	4) echo "$1" ;;
+	6) echo "$2" ;;
+	dual) echo "$1,$2" ;;
+	esac
+}
+
+# main_of FOUR SIX prints that of the cluster's first family.
+main_of() { if has4; then echo "$1"; else echo "$2"; fi; }
+
+# host_port ADDRESS PORT joins the two, as in a URL.
+host_port() { if [[ $1 = *:* ]]; then echo "[$1]:$2"; else echo "$1:$2"; fi; }
 
 # api_port is the port on 127.0.0.1 at which the API server is reached.
 api_port() {
