@@ -31,7 +31,7 @@ func (m *metrics) planned(nodes int, pools []model.Pool, faults []string, ofAddr
 	defer m.mu.Unlock()
 	for _, f := range faults {
 		if !slices.Contains(m.seen, f) {
-			log.Error("cluster state contradicts itself", "fault", f)
+			log.Error("cluster state or this node's settings contradict themselves", "fault", f)
 		}
 	}
 	m.seen = faults

@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -61,7 +62,7 @@ func TestTwoNodesOneAddress(t *testing.T) {
 		took = l.Within(10*time.Second, "it ends", func() error {
 			for _, n := range l.Nodes {
 				if v, err := n.Metric("margay_cluster_faults"); err != nil || v != 0 {
-					return fmt.Errorf("%s: margay_cluster_faults is %v: %v", n.Name, v, err)
+					return errors.Join(fmt.Errorf("%s: margay_cluster_faults is %v", n.Name, v), err)
 				}
 				if c := n.Condition("DuplicateNodeAddress"); c.Status == corev1.ConditionTrue || n != l.Nodes[2] && c.Status != corev1.ConditionFalse {
 					return fmt.Errorf("%s: condition is %s, %s", n.Name, c.Status, c.Message)
@@ -88,7 +89,7 @@ func accused(n *lab.Node, addr netip.Addr, eventsBefore int) error {
 		return fmt.Errorf("%s: events are %q", n.Name, events)
 	}
 	if v, err := n.Metric("margay_cluster_faults"); err != nil || v < 1 {
-		return fmt.Errorf("%s: margay_cluster_faults is %v: %v", n.Name, v, err)
+		return errors.Join(fmt.Errorf("%s: margay_cluster_faults is %v", n.Name, v), err)
 	}
 	if !strings.Contains(n.Log(), "address "+addr.String()+" is claimed by nodes") {
 		return fmt.Errorf("%s: its log does not say it", n.Name)

@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -235,7 +236,7 @@ func TestNodeRegisteredAnew(t *testing.T) {
 	warm(t, pods...)
 	l.Within(5*time.Second, "the second agent says that it waits", func() error {
 		if ended, err := second.Ended(); ended || !strings.Contains(x.Log(), "another agent of this node runs") {
-			return fmt.Errorf("ended %t: %v", ended, err)
+			return errors.Join(fmt.Errorf("ended %t", ended), err)
 		}
 		return nil
 	})

@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -111,11 +110,17 @@ const runLimit = 30 * time.Second
 
 func (p *program) run(input, name string, args ...string) ([]byte, error) {
 	var out, errs bytes.Buffer
-	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd := exec.Command(name, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &errs
-	if err := p.conn.Do(cmd.Run); err != nil {
+	err := p.conn.Do(func() error {
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		limit := time.AfterFunc(runLimit, func() { _ = cmd.Process.Kill() })
+		defer limit.Stop()
+		return cmd.Wait()
+	})
+	if err != nil {
 		return nil, fmt.Errorf("run %s: %w: %s", name, err, strings.TrimSpace(errs.String()))
 	}
 	return out.Bytes(), nil
