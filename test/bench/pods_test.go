@@ -34,7 +34,7 @@ func (c *kubeCluster) name() string { return "bench-" + c.cni }
 // script runs one of test/kube's scripts for the cluster.
 func (c *kubeCluster) script(name string, args ...string) (string, error) {
 	cmd := exec.Command(filepath.Join(c.b.root, "test", "kube", name), args...)
-	cmd.Env = append(os.Environ(), "CLUSTER="+c.name(), "CNI="+c.cni, "NODES=1", "DNS=0", "SUBNETS=1", "DUAL=0",
+	cmd.Env = append(os.Environ(), "CLUSTER="+c.name(), "CNI="+c.cni, "NODES=1", "DNS=0", "SUBNETS=1", "FAMILY=4",
 		"MARGAY_IMAGE="+c.b.bin("margay.tar"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {

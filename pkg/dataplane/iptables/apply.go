@@ -161,6 +161,13 @@ func (t *Tables) mend(want wanted, at place, removing bool) error {
 	if script == "" {
 		return nil
 	}
+	if !removing && len(have.hook) == 0 { // was not listed, and says where the jump belongs
+		have, err := p.look(lookAt(t.conn), s, true)
+		if err != nil {
+			return fmt.Errorf("%s: %w", at.kind, err)
+		}
+		script = s.script(have, r)
+	}
 	if err := p.restore(script); err != nil {
 		return fmt.Errorf("table %s: %w", s.table, err)
 	}

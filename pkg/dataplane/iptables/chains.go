@@ -16,11 +16,10 @@ import (
 type section struct {
 	table, hook string
 	chains      []string
-	after       string // rules of the hook that lead to chains with this prefix stay before our jump; "": none do
 }
 
 var sections = [...]section{
-	{table: "filter", hook: "FORWARD", chains: []string{"MARGAY-FORWARD"}, after: "KUBE-"},
+	{table: "filter", hook: "FORWARD", chains: []string{"MARGAY-FORWARD"}},
 	{table: "nat", hook: "POSTROUTING", chains: []string{"MARGAY-NAT", "MARGAY-NAT-OUT"}},
 }
 
@@ -177,18 +176,15 @@ func (s section) put(b *strings.Builder, have listing, want rules) {
 	fmt.Fprintf(b, "-I %s %d %s\n", s.hook, place+1, jump)
 }
 
-// place is how many rules of the hook belong before our jump: all up to the last one that leads to a chain that goes first.
+// place is how many rules of the hook belong before our jump: all up to the last one that leads to a chain of kube-proxy's.
 func (s section) place(have listing) (n int) {
-	if s.after == "" {
-		return 0
-	}
 	ours, others := s.jumps(have), 0
 	for _, l := range rulesIn(have.hook) {
 		if slices.Contains(ours, l) {
 			continue
 		}
 		others++
-		if strings.Contains(l, " -j "+s.after) {
+		if strings.Contains(l, " -j KUBE-") {
 			n = others
 		}
 	}

@@ -109,7 +109,4 @@ func TestPlace(t *testing.T) {
 			t.Errorf("%s: %d, want %d", lines, place, want)
 		}
 	}
-	if place := sections[nat].place(listing{hook: []string{"-A POSTROUTING -j KUBE-POSTROUTING"}}); place != 0 {
-		t.Errorf("nat: %d", place)
-	}
 }

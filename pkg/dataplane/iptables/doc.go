@@ -1,6 +1,6 @@
 // Package iptables owns what must live in iptables' own tables: the chain MARGAY-FORWARD in table filter, and, where people
-// chose iptables for natOutgoing, MARGAY-NAT and MARGAY-NAT-OUT in table nat; and for each the rule that leads to it: in
-// FORWARD the first after kube-proxy's, in POSTROUTING the first. It executes iptables, by github.com/coreos/go-iptables, and iptables-restore, which that
+// chose iptables for natOutgoing, MARGAY-NAT and MARGAY-NAT-OUT in table nat; and for each the rule that leads to it, the
+// first after kube-proxy's in FORWARD and in POSTROUTING. It executes iptables, by github.com/coreos/go-iptables, and iptables-restore, which that
 // does not know; never while a pod waits.
 //
 // # Forwarding

@@ -158,7 +158,7 @@ func (p *program) look(h host, s section, others bool) (out listing, err error) 
 			return out, err
 		}
 		out.chains = append(out.chains, lines)
-		others = others || len(lines) > 0 || s.after != ""
+		others = others || len(lines) > 0
 	}
 	if others {
 		out.hook, err = list(s.hook)

@@ -7,7 +7,7 @@
 //		set sources { type ipv4_addr; flags interval; elements = { 172.20.0.0/16 } }
 //		set spared { type ipv4_addr; flags interval; elements = { 172.20.0.0/16 } }
 //		chain postrouting {
-//			type nat hook postrouting priority srcnat; policy accept;
+//			type nat hook postrouting priority srcnat + 1; policy accept;
 //			ip saddr @sources ip daddr != @spared masquerade fully-random comment "natOutgoing 5d6e…"
 //			oifname "vxlan.calico" fib saddr . oif type != local fib saddr type local masquerade fully-random comment "tunnel 1f0a…"
 //		}

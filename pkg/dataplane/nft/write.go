@@ -50,7 +50,9 @@ type chain struct {
 	hook, priority, policy uint32
 }
 
-var ourChain = chain{there: true, kind: "nat", hook: unix.NF_INET_POST_ROUTING, priority: 100 /* srcnat */, policy: 1 /* accept */}
+// ourChain comes right after srcnat (100), where kube-proxy is: what it has marked for masquerading must lose the mark there.
+// VXLAN copies a mark to the outer packet, which would be masqueraded, too.
+var ourChain = chain{there: true, kind: "nat", hook: unix.NF_INET_POST_ROUTING, priority: 101, policy: 1 /* accept */}
 
 // setKind is what a set must be right in beside its elements.
 type setKind struct{ flags, key, length uint32 }
