@@ -26,7 +26,7 @@ func (s *soak) killer(seed uint64, stop chan struct{}) {
 		s.killed.Kill()
 		time.Sleep(time.Duration(rnd.IntN(300)) * time.Millisecond)
 		s.killed.Start()
-		s.count("agents killed", 1)
+		s.did("agents killed", s.killed.Name)
 	}
 }
 
@@ -50,7 +50,7 @@ func (s *soak) reaper(seed uint64, stop chan struct{}) {
 			s.mortal.Reboot()
 			s.mortal.Start()
 			s.remove(&c) // the runtime remembers them
-			s.count("nodes rebooted", 1)
+			s.did("nodes rebooted", s.mortal.Name)
 			continue
 		}
 		s.mortal.PowerOff()
@@ -65,7 +65,7 @@ func (s *soak) reaper(seed uint64, stop chan struct{}) {
 		time.Sleep(time.Duration(rnd.IntN(1000)) * time.Millisecond)
 		s.mortal = s.l.AddNode(s.mortal.Name, 10+number%100)
 		s.mortal.Start()
-		s.count("nodes deleted and made anew", 1)
+		s.did("nodes deleted and made anew", s.mortal.Name)
 		for end := time.Now().Add(20 * time.Second); s.mortal.Probe("readiness") != nil && time.Now().Before(end); {
 			time.Sleep(50 * time.Millisecond) // no runtime calls a plugin before there is one
 		}
@@ -75,22 +75,22 @@ func (s *soak) reaper(seed uint64, stop chan struct{}) {
 // pools changes pools, and has another one come and go, whose addresses are given first. At the end they are as they were.
 func (s *soak) pools(seed uint64, stop chan struct{}) {
 	rnd := rand.New(rand.NewPCG(seed, 13))
-	check := func(what string, err error) {
+	check := func(what, object string, err error) {
 		if err != nil {
-			s.t.Errorf("%s: %v", what, err)
+			s.t.Errorf("%s: %s: %v", what, object, err)
 		}
-		s.count(what, 1)
+		s.did(what, object)
 	}
 	extra := false
 	toggle := func() {
 		if extra {
 			if rnd.IntN(2) == 0 { // the orderly way
-				check("pools disabled", s.l.DisablePool("a-extra"))
+				check("pools disabled", "", s.l.DisablePool("a-extra"))
 				rest(rnd, 3*time.Second, stop)
 			}
-			check("pools deleted", s.l.DeletePool("a-extra"))
+			check("pools deleted", "", s.l.DeletePool("a-extra"))
 		} else {
-			check("pools made", s.l.CreatePool("a-extra", v3.IPPoolSpec{CIDR: "172.21.0.0/24", BlockSize: 28, VXLANMode: v3.EncapAlways}))
+			check("pools made", "", s.l.CreatePool("a-extra", v3.IPPoolSpec{CIDR: "172.21.0.0/24", BlockSize: 28, VXLANMode: v3.EncapAlways}))
 		}
 		extra = !extra
 	}
@@ -99,17 +99,18 @@ func (s *soak) pools(seed uint64, stop chan struct{}) {
 		case 0:
 			toggle()
 		case 1:
-			check("modes changed", s.l.SetVXLANMode(pool, []v3.EncapMode{v3.EncapAlways, v3.EncapNever, v3.EncapCrossSubnet}[rnd.IntN(3)]))
+			mode := []v3.EncapMode{v3.EncapAlways, v3.EncapNever, v3.EncapCrossSubnet}[rnd.IntN(3)]
+			check("modes changed", pool+" "+string(mode), s.l.SetVXLANMode(pool, mode))
 		case 2:
-			check("natOutgoing changed", s.l.SetNATOutgoing(pool, rnd.IntN(2) == 0))
+			check("natOutgoing changed", pool, s.l.SetNATOutgoing(pool, rnd.IntN(2) == 0))
 		}
 	}
 	if extra {
 		toggle()
 	}
 	for _, pool := range []string{"pool1", "pool2"} {
-		check("modes changed", s.l.SetVXLANMode(pool, v3.EncapAlways))
-		check("natOutgoing changed", s.l.SetNATOutgoing(pool, false))
+		check("modes changed", pool, s.l.SetVXLANMode(pool, v3.EncapAlways))
+		check("natOutgoing changed", pool, s.l.SetNATOutgoing(pool, false))
 	}
 }
 
@@ -122,13 +123,13 @@ func (s *soak) cutter(seed uint64, stop chan struct{}) {
 			resume := n.StallAPI()
 			time.Sleep(time.Duration(rnd.IntN(3000)) * time.Millisecond)
 			resume()
-			s.count("API stalled", 1)
+			s.did("API stalled", n.Name+" until then")
 			continue
 		}
 		n.CutAPI()
 		time.Sleep(time.Duration(rnd.IntN(4000)) * time.Millisecond)
 		n.HealAPI()
-		s.count("API cut", 1)
+		s.did("API cut", n.Name+" until then")
 	}
 }
 
@@ -150,6 +151,6 @@ func (s *soak) saboteur(seed uint64, stop chan struct{}) {
 		for _, line := range a.sysctls {
 			_ = p.Node.NS.SetSysctl(line[0], line[1])
 		}
-		s.count("sabotage", 1)
+		s.did("sabotage", p.Node.Name+": "+a.name)
 	}
 }

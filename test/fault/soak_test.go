@@ -27,6 +27,14 @@ type soak struct {
 
 	mu   sync.Mutex
 	done map[string]int // what was done, how often
+	deed []deed         // the same in order
+	errs map[string]int // of ADDs that failed
+}
+
+// deed is something that was done to the cluster.
+type deed struct {
+	at   time.Time
+	what string
 }
 
 // soakFor is how long there is churn.
@@ -47,7 +55,7 @@ func soakFor(t *testing.T) time.Duration {
 // agents are as they were after the first third.
 func TestSoak(t *testing.T) {
 	l := cluster.New(t, lab.Options{Nodes: 4, IPv6: true})
-	s := &soak{t: t, l: l, o: &owners{t: t, of: map[netip.Addr]string{}}, lasts: l.Nodes[:2:2], killed: l.Nodes[2], mortal: l.Nodes[3], done: map[string]int{}}
+	s := &soak{t: t, l: l, o: &owners{t: t, of: map[netip.Addr]string{}}, lasts: l.Nodes[:2:2], killed: l.Nodes[2], mortal: l.Nodes[3], done: map[string]int{}, errs: map[string]int{}}
 	for _, n := range l.Nodes[:3] {
 		p := n.Pod(n.Name + "-base")
 		s.o.take(p)
@@ -56,18 +64,23 @@ func TestSoak(t *testing.T) {
 	l.WaitRoutes(5 * time.Second)
 	length, seed := soakFor(t), uint64(time.Now().UnixNano())
 	t.Logf("seed %d, churn for %s", seed, length)
-	ping := s.base[0].Ping(s.base[1].V4(), 10*time.Millisecond)
+	start, ping := time.Now(), s.base[0].Ping(s.base[1].V4(), 10*time.Millisecond)
 	s.churn(length/3, seed)
-	long := length >= 10*time.Minute
+	long, quiet := length >= 10*time.Minute, 2*time.Second
+	if long {
+		quiet = 3 * time.Minute // the runtime collects garbage every two
+	}
 	s.settle(long)
-	first := s.measure()
+	first := s.measure(quiet)
 	s.churn(length-length/3, seed+1)
 	s.settle(true)
-	last := s.measure()
+	last := s.measure(quiet)
 	loss := ping.Stop()
 	t.Logf("%s to %s while devices, routes and modes came and went: %d of %d pings lost, longest gap %s (one each %s)",
 		s.base[0].Name, s.base[1].Name, loss.Lost, loss.Sent, loss.Longest, loss.Every)
 	t.Logf("what was done: %v", s.done)
+	t.Logf("before the longest gap: %v", s.before(loss, start))
+	t.Logf("errors of ADD: %v", s.errs)
 	t.Logf("figures:\n%s", table(first, last))
 	s.judge(first, last, long)
 	for _, n := range s.lasts {
@@ -86,6 +99,34 @@ func (s *soak) count(what string, times int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.done[what] += times
+}
+
+// did is count of one thing, with its object.
+func (s *soak) did(what, object string) {
+	s.count(what, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deed = append(s.deed, deed{time.Now(), what + " " + object})
+}
+
+// before returns what was done in the last seconds before the longest gap of pings, and within it, in seconds from its
+// begin.
+func (s *soak) before(loss lab.Loss, start time.Time) (out []string) {
+	var from, to, longest, first time.Duration
+	for i, at := range loss.At {
+		if i == 0 || at-loss.At[i-1] > loss.Every {
+			first = at
+		}
+		if at-first >= longest {
+			longest, from, to = at-first, first, at
+		}
+	}
+	for _, d := range s.deed {
+		if at := d.at.Sub(start); at > from-8*time.Second && at < to {
+			out = append(out, fmt.Sprintf("%+.1f %s", (at-from).Seconds(), d.what))
+		}
+	}
+	return out
 }
 
 // churn has all actors act for a while. What takes the address audit a minute or two to clean up after, nodes and pools,
@@ -124,6 +165,11 @@ func (s *soak) remove(c *churn) {
 	c.live = nil
 	s.count("pods added", c.adds)
 	s.count("pods not added", c.failed)
+	s.mu.Lock()
+	for text, times := range c.errs {
+		s.errs[text[:min(len(text), 80)]] += times
+	}
+	s.mu.Unlock()
 	if c.delTries != c.dels {
 		s.t.Errorf("DEL failed %d times: %v", c.delTries-c.dels, c.errs)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -137,7 +138,7 @@ func (n *Node) end() {
 	if log := n.Log(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic: ") {
 		n.lab.t.Errorf("%s: an agent raced or panicked:\n%s", n.Name, log)
 	}
-	if n.lab.t.Failed() {
+	if n.lab.t.Failed() && slices.Contains(n.lab.Nodes, n) {
 		n.lab.t.Logf("%s's agent said last:\n%s", n.Name, n.LastLog(40))
 	}
 }
