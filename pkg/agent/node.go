@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"github.com/margay-net/margay/pkg/ipam"
+	"github.com/margay-net/margay/pkg/ipam/block"
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/uplink"
 )
@@ -45,9 +45,9 @@ func (a *Agent) ensureTunnel(ctx context.Context, pools []model.Pool, family6 bo
 		return p.CIDR.Addr().Is6() == family6 && p.VXLAN != model.EncapNever
 	})
 	self := a.selfNow()
-	n, handle, kind := self.node.Addr4, "vxlan-tunnel-addr-", ipam.TypeVXLAN4
+	n, handle, kind := self.node.Addr4, "vxlan-tunnel-addr-", block.TypeVXLAN4
 	if family6 {
-		n, handle, kind = self.node.Addr6, "vxlan-v6-tunnel-addr-", ipam.TypeVXLAN6
+		n, handle, kind = self.node.Addr6, "vxlan-v6-tunnel-addr-", block.TypeVXLAN6
 	}
 	var addr netip.Addr
 	var err error

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
+	"github.com/margay-net/margay/pkg/ipam/block"
 	"github.com/margay-net/margay/pkg/model"
 )
 
@@ -33,15 +34,15 @@ type Allocator struct {
 	journal *journal
 	live    map[string]*Assignment   // by Key; a released one stays until the datastore knows
 	inUse   map[netip.Addr]string    // address → Key of who has it, or the device that routes to it
-	blocks  map[netip.Prefix]*block  // owned
+	blocks  map[netip.Prefix]*owned  // owned
 	closing map[netip.Prefix]closing // being given back, or given back
 	suspect map[string]suspicion     // what the audit saw once
 	synced  bool
 	clash   map[netip.Addr]struct{} // addresses that the datastore gives to somebody else
 }
 
-// block is a block that this node owns.
-type block struct {
+// owned is a block that this node owns.
+type owned struct {
 	cidr  netip.Prefix
 	obj   *v3.IPAMBlock // as last read or written; never changed in place
 	ready []int         // ordinals of the kept head that nobody uses, in FIFO order
@@ -73,7 +74,7 @@ func New(o Options) (*Allocator, error) {
 		settling: make(chan struct{}, 1),
 		kick:     make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		journal: j, live: live, inUse: map[netip.Addr]string{},
-		blocks: map[netip.Prefix]*block{}, closing: map[netip.Prefix]closing{}, clash: map[netip.Addr]struct{}{}, suspect: map[string]suspicion{},
+		blocks: map[netip.Prefix]*owned{}, closing: map[netip.Prefix]closing{}, clash: map[netip.Addr]struct{}{}, suspect: map[string]suspicion{},
 	}
 	if a.now == nil {
 		a.now = time.Now
@@ -195,7 +196,7 @@ func (a *Allocator) assignReady(r Request) (ep model.Endpoint, family6 bool, err
 		}
 		was := b.ready
 		undo = append(undo, func() { b.ready = was })
-		as.Addrs = append(as.Addrs, AddrAt(b.cidr, b.ready[0]))
+		as.Addrs = append(as.Addrs, block.AddrAt(b.cidr, b.ready[0]))
 		b.ready = b.ready[1:]
 	}
 	if len(as.Addrs) == 0 {
@@ -226,12 +227,12 @@ func usable(p Pool, family6 bool) bool {
 }
 
 // withRoom returns an own block with a ready ordinal, of the first pool in order that has one.
-func (a *Allocator) withRoom(pools []Pool, family6 bool) *block {
+func (a *Allocator) withRoom(pools []Pool, family6 bool) *owned {
 	for _, p := range pools {
 		if !usable(p, family6) {
 			continue
 		}
-		var best *block
+		var best *owned
 		for cidr, b := range a.blocks {
 			if len(b.ready) > 0 && p.CIDR.Contains(cidr.Addr()) && (best == nil || cidr.Addr().Less(best.cidr.Addr())) {
 				best = b
@@ -286,8 +287,8 @@ func (a *Allocator) recall(key string) *Assignment {
 	as := &Assignment{Endpoint: model.Endpoint{ContainerID: container, IfName: ifName}, Since: a.now()}
 	for _, b := range a.blocks {
 		for o := range b.obj.Spec.Allocations {
-			addr, handle := AddrAt(b.cidr, o), handleOf(b.obj, o)
-			if strings.HasSuffix(handle, "."+container) && attr(b.obj, o).Secondary[AttrNode] == a.node && a.inUse[addr] == "" {
+			addr, handle := block.AddrAt(b.cidr, o), block.Handle(b.obj, o)
+			if strings.HasSuffix(handle, "."+container) && block.Attr(b.obj, o).Secondary[block.AttrNode] == a.node && a.inUse[addr] == "" {
 				as.Handle, as.Addrs = handle, append(as.Addrs, addr)
 			}
 		}
@@ -327,11 +328,11 @@ func (a *Allocator) Observe(obj *v3.IPAMBlock, gone bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	b := a.blocks[cidr]
-	if gone || obj.Spec.Deleted || Owner(obj) != a.node {
+	if gone || obj.Spec.Deleted || block.Owner(obj) != a.node {
 		if b == nil || obj.UID != b.obj.UID && obj.Spec.SequenceNumber < b.obj.Spec.SequenceNumber {
 			return // not ours, or a late event of an earlier life: a new life's numbers start higher, at its time of birth
 		}
-		a.lose(b, Owner(obj))
+		a.lose(b, block.Owner(obj))
 		return
 	}
 	if c, ok := a.closing[cidr]; ok && (!c.done || c.uid == obj.UID) || !a.synced {
@@ -344,7 +345,7 @@ func (a *Allocator) Observe(obj *v3.IPAMBlock, gone bool) {
 
 // lose ends the use of a block that somebody took away. What lives in it is to be settled: the block is claimed once more
 // if nobody else has it. The caller holds mu.
-func (a *Allocator) lose(b *block, owner string) {
+func (a *Allocator) lose(b *owned, owner string) {
 	a.log.Warn("own block was taken away", "block", b.cidr.String(), "owner", owner)
 	delete(a.blocks, b.cidr)
 	for _, as := range a.live {
@@ -357,25 +358,25 @@ func (a *Allocator) lose(b *block, owner string) {
 
 // install makes obj the last known state of an own block. The caller holds mu.
 func (a *Allocator) install(cidr netip.Prefix, obj *v3.IPAMBlock) {
-	if err := Check(obj); err != nil {
+	if err := block.Check(obj); err != nil {
 		a.log.Error("own block is damaged; it gives no more addresses until it is repaired", "block", cidr.String(), "err", err)
 		delete(a.blocks, cidr)
 		return
 	}
 	b := a.blocks[cidr]
 	if b == nil {
-		b = &block{cidr: cidr}
+		b = &owned{cidr: cidr}
 		a.blocks[cidr] = b
 	}
 	b.obj = obj
-	if !empty(obj) {
+	if !block.Empty(obj) {
 		b.idle = time.Time{}
 	}
 	head := obj.Spec.Unallocated
-	head = head[:min(len(head), Kept(len(obj.Spec.Allocations)))]
+	head = head[:min(len(head), block.Kept(len(obj.Spec.Allocations)))]
 	b.ready = nil
 	for _, o := range head {
-		if _, used := a.inUse[AddrAt(cidr, o)]; !used {
+		if _, used := a.inUse[block.AddrAt(cidr, o)]; !used {
 			b.ready = append(b.ready, o)
 		}
 	}
@@ -383,13 +384,13 @@ func (a *Allocator) install(cidr netip.Prefix, obj *v3.IPAMBlock) {
 }
 
 // compare marks which assignments the block already has, and which it has no longer.
-func (a *Allocator) compare(b *block) {
+func (a *Allocator) compare(b *owned) {
 	for _, as := range a.live {
 		for _, addr := range as.Addrs {
 			if !b.cidr.Contains(addr) || as.Released {
 				continue
 			}
-			held := handleOf(b.obj, ordinalOf(b.cidr, addr)) == as.Handle
+			held := block.Handle(b.obj, block.OrdinalOf(b.cidr, addr)) == as.Handle
 			if as.Settled && !held {
 				a.log.Warn("address of a living pod was released by somebody else; taking it again", "addr", addr.String(), "pod", as.Namespace+"/"+as.Pod)
 				as.Settled = false
@@ -441,6 +442,6 @@ func poolNames(pools []Pool, fits func(Pool) bool) string {
 }
 
 // ownBlocks returns the owned blocks in address order. The caller holds mu.
-func (a *Allocator) ownBlocks() []*block {
-	return slices.SortedFunc(maps.Values(a.blocks), func(x, y *block) int { return x.cidr.Addr().Compare(y.cidr.Addr()) })
+func (a *Allocator) ownBlocks() []*owned {
+	return slices.SortedFunc(maps.Values(a.blocks), func(x, y *owned) int { return x.cidr.Addr().Compare(y.cidr.Addr()) })
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
+	"github.com/margay-net/margay/pkg/ipam/block"
 	"github.com/margay-net/margay/pkg/model"
 )
 
@@ -132,13 +133,13 @@ func (a *Allocator) leaked(hasLink func(string) bool, seen map[string]suspicion)
 	out := map[string][]netip.Addr{}
 	for _, b := range a.blocks {
 		for o := range b.obj.Spec.Allocations {
-			at := attr(b.obj, o)
-			if at == nil || at.HandleID == nil || at.Secondary[AttrPod] == "" || at.Secondary[AttrNode] != a.node || known[*at.HandleID] {
+			at := block.Attr(b.obj, o)
+			if at == nil || at.HandleID == nil || at.Secondary[block.AttrPod] == "" || at.Secondary[block.AttrNode] != a.node || known[*at.HandleID] {
 				continue
 			}
-			addr := AddrAt(b.cidr, o)
+			addr := block.AddrAt(b.cidr, o)
 			// The interface of a pod that lives in another sandbox now says nothing of the old one.
-			veth := model.HostVeth(at.Secondary[AttrNamespace], at.Secondary[AttrPod])
+			veth := model.HostVeth(at.Secondary[block.AttrNamespace], at.Secondary[block.AttrPod])
 			if hasLink(veth) && !taken[veth] {
 				a.adopt(*at.HandleID, at.Secondary, addr)
 				continue
@@ -158,7 +159,7 @@ func (a *Allocator) adopt(handle string, secondary map[string]string, addr netip
 		return
 	}
 	network, container := handle[:dot], handle[dot+1:]
-	ep := model.Endpoint{Network: network, ContainerID: container, IfName: "eth0", Namespace: secondary[AttrNamespace], Pod: secondary[AttrPod]}
+	ep := model.Endpoint{Network: network, ContainerID: container, IfName: "eth0", Namespace: secondary[block.AttrNamespace], Pod: secondary[block.AttrPod]}
 	ep.HostVeth = model.HostVeth(ep.Namespace, ep.Pod)
 	as := a.live[ep.Key()]
 	if as == nil {
@@ -187,7 +188,7 @@ func (a *Allocator) releaseLeaked(ctx context.Context, handle string, addrs []ne
 			continue
 		}
 		err := a.writeBlock(ctx, cidr, func(b *v3.IPAMBlock) error {
-			retire(b, ordinalOf(cidr, addr), handle, false, cooldown, a.now())
+			block.Retire(b, block.OrdinalOf(cidr, addr), handle, false, cooldown, a.now())
 			return nil
 		})
 		if err != nil {
@@ -203,7 +204,7 @@ func (a *Allocator) idleBlocks() (out []netip.Prefix) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	count, free, pools := map[bool]int{}, map[bool]int{}, a.cluster.Pools()
-	gives := func(b *block) bool { // to pods
+	gives := func(b *owned) bool { // to pods
 		return slices.ContainsFunc(pools, func(p Pool) bool { return usable(p, b.cidr.Addr().Is6()) && p.CIDR.Contains(b.cidr.Addr()) })
 	}
 	for _, b := range a.blocks {
@@ -215,7 +216,7 @@ func (a *Allocator) idleBlocks() (out []netip.Prefix) {
 	for _, b := range a.ownBlocks() {
 		family6, size := b.cidr.Addr().Is6(), len(b.obj.Spec.Allocations)
 		switch {
-		case !empty(b.obj) || a.anyInUse(b.cidr):
+		case !block.Empty(b.obj) || a.anyInUse(b.cidr):
 			b.idle = time.Time{}
 		case b.idle.IsZero():
 			b.idle = a.now()
@@ -252,7 +253,7 @@ func (a *Allocator) giveBack(ctx context.Context, cidr netip.Prefix) error {
 	a.closing[cidr] = closing{uid: b.obj.UID}
 	delete(a.blocks, cidr)
 	a.mu.Unlock()
-	aff, err := a.ds.GetAffinity(ctx, affinityName(a.node, cidr))
+	aff, err := a.ds.GetAffinity(ctx, block.AffinityName(a.node, cidr))
 	if err == nil && aff.Spec.State != v3.AffinityPendingDeletion {
 		aff = aff.DeepCopy()
 		aff.Spec.State = v3.AffinityPendingDeletion

@@ -2,9 +2,6 @@ package ipam
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base32"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -12,39 +9,13 @@ import (
 	"slices"
 	"time"
 
-	"crypto/sha3"
-
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
+	"github.com/margay-net/margay/pkg/ipam/block"
 	"github.com/margay-net/margay/pkg/model"
 )
-
-// affinityName is the object name of a node's claim on a block; long ones are cut and made unique by a hash.
-func affinityName(node string, cidr netip.Prefix) string {
-	name := node + "-" + BlockName(cidr)
-	if len(name) < 253 {
-		return name
-	}
-	sum := sha256.Sum256([]byte(name))
-	suffix := hex.EncodeToString(sum[:])[:11]
-	return name[:252-len(suffix)-1] + "-" + suffix
-}
-
-// affinityLabels are what host-scoped lookups select by (Calico's names).
-func affinityLabels(node string, family6 bool) map[string]string {
-	sum := sha3.Sum256([]byte(node))
-	version := "4"
-	if family6 {
-		version = "6"
-	}
-	return map[string]string{
-		"projectcalico.org/hostname-hash": base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]),
-		"projectcalico.org/affinity-type": "host",
-		"projectcalico.org/ip-version":    version,
-	}
-}
 
 // refill makes room in a family's own heads: by settling, which moves the heads on, else by claiming a block.
 func (a *Allocator) refill(ctx context.Context, family6 bool) error {
@@ -139,7 +110,7 @@ func (a *Allocator) claimIn(ctx context.Context, p Pool) (bool, error) {
 	h.Write([]byte(a.node))
 	start := h.Sum64() % n
 	for i := range n {
-		cidr := nthBlock(p.CIDR, p.BlockBits, (start+i)%n)
+		cidr := block.Nth(p.CIDR, p.BlockBits, (start+i)%n)
 		if a.cluster.BlockExists(cidr) {
 			continue
 		}
@@ -151,25 +122,6 @@ func (a *Allocator) claimIn(ctx context.Context, p Pool) (bool, error) {
 	return false, nil
 }
 
-// nthBlock returns the nth block of bits prefix length in pool.
-func nthBlock(pool netip.Prefix, bits int, n uint64) netip.Prefix {
-	b := pool.Masked().Addr().AsSlice()
-	shift := pool.Addr().BitLen() - bits
-	for i := len(b) - 1; i >= 0 && n > 0; i-- {
-		// Bits of this byte that belong to the block number begin at position shift.
-		if shift >= 8 {
-			shift -= 8
-			continue
-		}
-		v := uint64(b[i]) | (n<<shift)&0xff
-		b[i] = byte(v)
-		n >>= 8 - shift
-		shift = 0
-	}
-	addr, _ := netip.AddrFromSlice(b)
-	return netip.PrefixFrom(addr, bits)
-}
-
 // claimBlock claims one block: affinity pending, block created, affinity confirmed. It reports false, and leaves nothing
 // behind, when another node has the block. Repeating it after a crash in between carries on.
 func (a *Allocator) claimBlock(ctx context.Context, cidr netip.Prefix) (bool, error) {
@@ -177,16 +129,16 @@ func (a *Allocator) claimBlock(ctx context.Context, cidr netip.Prefix) (bool, er
 	if err != nil {
 		return false, err
 	}
-	b, err := a.ds.CreateBlock(ctx, NewBlock(cidr, a.node, a.now()))
+	b, err := a.ds.CreateBlock(ctx, block.New(cidr, block.HostAffinity(a.node), a.now()))
 	if apierrors.IsAlreadyExists(err) {
-		if b, err = a.ds.GetBlock(ctx, BlockName(cidr)); apierrors.IsNotFound(err) {
+		if b, err = a.ds.GetBlock(ctx, block.Name(cidr)); apierrors.IsNotFound(err) {
 			return false, a.ds.DeleteAffinity(ctx, aff) // it went in this moment: another time
 		}
 	}
 	if err != nil {
 		return false, err
 	}
-	if Owner(b) != a.node {
+	if block.Owner(b) != a.node {
 		a.mu.Lock()
 		delete(a.closing, cidr)
 		a.mu.Unlock()
@@ -211,7 +163,7 @@ func (a *Allocator) claimBlock(ctx context.Context, cidr netip.Prefix) (bool, er
 func (a *Allocator) wantAffinity(ctx context.Context, cidr netip.Prefix) (*v3.BlockAffinity, error) {
 	want := &v3.BlockAffinity{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v3.GroupVersion.String(), Kind: "BlockAffinity"},
-		ObjectMeta: metav1.ObjectMeta{Name: affinityName(a.node, cidr), Labels: affinityLabels(a.node, cidr.Addr().Is6())},
+		ObjectMeta: metav1.ObjectMeta{Name: block.AffinityName(a.node, cidr), Labels: block.AffinityLabels(block.HostAffinity(a.node), cidr.Addr().Is6())},
 		Spec:       v3.BlockAffinitySpec{State: v3.AffinityPending, Node: a.node, Type: "host", CIDR: cidr.String()},
 	}
 	aff, err := a.ds.CreateAffinity(ctx, want)
@@ -279,9 +231,9 @@ func (a *Allocator) syncAffinity(ctx context.Context, aff *v3.BlockAffinity) err
 		a.log.Error("block affinity is not used: spec.cidr is no CIDR", "affinity", aff.Name, "cidr", aff.Spec.CIDR)
 		return nil
 	}
-	b, err := a.ds.GetBlock(ctx, BlockName(cidr))
+	b, err := a.ds.GetBlock(ctx, block.Name(cidr))
 	switch {
-	case err == nil && Owner(b) == a.node && aff.Spec.State == v3.AffinityConfirmed:
+	case err == nil && block.Owner(b) == a.node && aff.Spec.State == v3.AffinityConfirmed:
 		a.keep(cidr, b)
 		return nil
 	case err != nil && !apierrors.IsNotFound(err):
@@ -340,7 +292,7 @@ func (a *Allocator) tunnel(handle, kind string, family6 bool, fits func(Pool) bo
 	}
 	for _, b := range a.ownBlocks() {
 		for o := range b.obj.Spec.Allocations {
-			if addr := AddrAt(b.cidr, o); b.cidr.Addr().Is6() == family6 && handleOf(b.obj, o) == handle && a.inUse[addr] == "" && a.keepsTunnel(addr) {
+			if addr := block.AddrAt(b.cidr, o); b.cidr.Addr().Is6() == family6 && block.Handle(b.obj, o) == handle && a.inUse[addr] == "" && a.keepsTunnel(addr) {
 				as.Addrs = []netip.Addr{addr}
 			}
 		}
@@ -348,7 +300,7 @@ func (a *Allocator) tunnel(handle, kind string, family6 bool, fits func(Pool) bo
 	for _, p := range a.cluster.Pools() {
 		for _, b := range a.ownBlocks() {
 			if len(as.Addrs) == 0 && fits(p) && p.CIDR.Contains(b.cidr.Addr()) && len(b.ready) > 0 {
-				as.Addrs, as.unseen = []netip.Addr{AddrAt(b.cidr, b.ready[0])}, true
+				as.Addrs, as.unseen = []netip.Addr{block.AddrAt(b.cidr, b.ready[0])}, true
 				b.ready = b.ready[1:]
 			}
 		}
@@ -390,9 +342,3 @@ func (a *Allocator) keepsTunnel(addr netip.Addr) bool {
 
 // grace is how long the audit waits between its two looks.
 const grace = time.Minute
-
-// AffinitySelector selects a node's claims by their labels.
-func AffinitySelector(node string) string {
-	const key = "projectcalico.org/hostname-hash"
-	return key + "=" + affinityLabels(node, false)[key]
-}

@@ -4,7 +4,7 @@
 // # What is shared and what is the node's
 //
 // An IPAMBlock is the compare-and-swap unit. A node owns the blocks whose affinity is host:<node>. Of a block's FIFO of
-// free ordinals the first half of the block's size (see Kept) belongs to the owner alone: whoever else may take an
+// free ordinals the first half of the block's size (see block.Kept) belongs to the owner alone: whoever else may take an
 // address of the block takes it from behind that head, and only while the FIFO is longer; releases go to the tail. So in
 // every later revision that somebody else may write, the head that the owner last saw is still free. That is why the
 // owner may hand out addresses of it from memory, and write them down afterwards.

@@ -12,6 +12,7 @@ import (
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
 	"github.com/margay-net/margay/pkg/ipam"
+	"github.com/margay-net/margay/pkg/ipam/block"
 	"github.com/margay-net/margay/pkg/kube"
 )
 
@@ -19,7 +20,7 @@ const tunnelHandle = "vxlan-tunnel-addr-node1"
 
 func (n *node) tunnel() netip.Addr {
 	n.t.Helper()
-	addr, err := n.alloc.TunnelAddr(n.t.Context(), tunnelHandle, ipam.TypeVXLAN4, false)
+	addr, err := n.alloc.TunnelAddr(n.t.Context(), tunnelHandle, block.TypeVXLAN4, false)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -39,12 +40,12 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 func holder(t *testing.T, c *kube.Client, cidr netip.Prefix, addr netip.Addr) string {
-	b, err := c.GetBlock(t.Context(), ipam.BlockName(cidr))
+	b, err := c.GetBlock(t.Context(), block.Name(cidr))
 	if err != nil {
 		return err.Error()
 	}
 	for o, i := range b.Spec.Allocations {
-		if i != nil && ipam.AddrAt(cidr, o) == addr && b.Spec.Attributes[*i].HandleID != nil {
+		if i != nil && block.AddrAt(cidr, o) == addr && b.Spec.Attributes[*i].HandleID != nil {
 			return *b.Spec.Attributes[*i].HandleID
 		}
 	}
@@ -57,7 +58,7 @@ func ownBlock(t *testing.T, c *kube.Client, node string) *v3.IPAMBlock {
 	if err != nil || len(affs) == 0 {
 		t.Fatalf("%s has no block: %v", node, err)
 	}
-	b, err := c.GetBlock(t.Context(), ipam.BlockName(netip.MustParsePrefix(affs[0].Spec.CIDR)))
+	b, err := c.GetBlock(t.Context(), block.Name(netip.MustParsePrefix(affs[0].Spec.CIDR)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +115,7 @@ func TestBlockTaken(t *testing.T) {
 	if err := client.DeleteBlock(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
-	theirs, err := client.CreateBlock(t.Context(), ipam.NewBlock(cidr, "node2", time.Now()))
+	theirs, err := client.CreateBlock(t.Context(), block.New(cidr, "node2", time.Now()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +171,7 @@ func TestNoTunnelPool(t *testing.T) {
 	}
 	n := newNode(t, "node1", config)
 	for range 3 {
-		if _, err := n.alloc.TunnelAddr(t.Context(), tunnelHandle, ipam.TypeVXLAN4, false); err == nil || !strings.Contains(err.Error(), "spec.allowedUses") {
+		if _, err := n.alloc.TunnelAddr(t.Context(), tunnelHandle, block.TypeVXLAN4, false); err == nil || !strings.Contains(err.Error(), "spec.allowedUses") {
 			t.Errorf("tunnel address of a pool without tunnels: %v", err)
 		}
 	}

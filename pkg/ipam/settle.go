@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
+	"github.com/margay-net/margay/pkg/ipam/block"
 )
 
 const (
@@ -76,7 +77,7 @@ func (a *Allocator) nextCooled() <-chan time.Time {
 	cooldown, now := a.cluster.Config().Cooldown, a.now()
 	var next time.Time
 	for _, b := range a.blocks {
-		if t := reap(b.obj.DeepCopy(), cooldown, now); !t.IsZero() && (next.IsZero() || t.Before(next)) {
+		if t := block.Reap(b.obj.DeepCopy(), cooldown, now); !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}
 	}
@@ -193,17 +194,17 @@ func (a *Allocator) settleBlock(ctx context.Context, cidr netip.Prefix, work bat
 	write := func() error {
 		return a.writeBlock(ctx, cidr, func(b *v3.IPAMBlock) error {
 			taken, lost = taken[:0], lost[:0]
-			reap(b, cooldown, a.now())
+			block.Reap(b, cooldown, a.now())
 			for _, as := range work.give {
 				for _, addr := range within(cidr, as.Addrs) {
-					retire(b, ordinalOf(cidr, addr), as.Handle, as.unseen, cooldown, a.now())
+					block.Retire(b, block.OrdinalOf(cidr, addr), as.Handle, as.unseen, cooldown, a.now())
 				}
 			}
 			for _, as := range work.take {
 				for _, addr := range within(cidr, as.Addrs) {
-					if o := ordinalOf(cidr, addr); Owner(b) != a.node && handleOf(b, o) != as.Handle {
+					if o := block.OrdinalOf(cidr, addr); block.Owner(b) != a.node && block.Handle(b, o) != as.Handle {
 						lost = append(lost, addr) // the head is its new owner's
-					} else if take(b, o, as.Handle, as.secondary(a.node)) != nil {
+					} else if block.Take(b, o, as.Handle, as.secondary(a.node)) != nil {
 						taken = append(taken, addr)
 					}
 				}
@@ -269,11 +270,11 @@ func (a *Allocator) writeBlock(ctx context.Context, cidr netip.Prefix, change fu
 	for try := 0; ; try++ {
 		if obj == nil {
 			var err error
-			if obj, err = a.ds.GetBlock(ctx, BlockName(cidr)); err != nil {
+			if obj, err = a.ds.GetBlock(ctx, block.Name(cidr)); err != nil {
 				a.missing(cidr, err)
 				return err
 			}
-			if err := Check(obj); err != nil {
+			if err := block.Check(obj); err != nil {
 				return err
 			}
 		}
@@ -314,10 +315,10 @@ func (a *Allocator) keep(cidr netip.Prefix, obj *v3.IPAMBlock) {
 	defer a.mu.Unlock()
 	_, closing := a.closing[cidr]
 	switch b := a.blocks[cidr]; {
-	case Owner(obj) == a.node && !closing:
+	case block.Owner(obj) == a.node && !closing:
 		a.install(cidr, obj)
-	case Owner(obj) != a.node && b != nil:
-		a.lose(b, Owner(obj))
+	case block.Owner(obj) != a.node && b != nil:
+		a.lose(b, block.Owner(obj))
 	}
 }
 
@@ -332,11 +333,11 @@ func same(x, y *v3.IPAMBlock) bool {
 		}
 	}
 	for o := range x.Spec.Allocations {
-		p, q := attr(x, o), attr(y, o)
+		p, q := block.Attr(x, o), block.Attr(y, o)
 		if (p == nil) != (q == nil) {
 			return false
 		}
-		if p != nil && (handleOf(x, o) != handleOf(y, o) || !p.ReleasedAt.Equal(q.ReleasedAt) || !maps.Equal(p.Secondary, q.Secondary)) {
+		if p != nil && (block.Handle(x, o) != block.Handle(y, o) || !p.ReleasedAt.Equal(q.ReleasedAt) || !maps.Equal(p.Secondary, q.Secondary)) {
 			return false
 		}
 	}
@@ -348,7 +349,7 @@ func (a *Allocator) holds(as *Assignment) bool {
 	for _, addr := range as.Addrs {
 		cidr, _ := a.blockOf(addr)
 		b := a.blocks[cidr]
-		if b == nil || handleOf(b.obj, ordinalOf(cidr, addr)) != as.Handle {
+		if b == nil || block.Handle(b.obj, block.OrdinalOf(cidr, addr)) != as.Handle {
 			return false
 		}
 	}

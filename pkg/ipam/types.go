@@ -5,6 +5,7 @@ import (
 	"time"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
+	"github.com/margay-net/margay/pkg/ipam/block"
 	"github.com/margay-net/margay/pkg/model"
 )
 
@@ -34,11 +35,11 @@ type Assignment struct {
 // secondary returns the attributes that say whose the addresses are.
 func (a *Assignment) secondary(node string) map[string]string {
 	if a.Tunnel != "" {
-		return map[string]string{AttrNode: node, AttrType: a.Tunnel, AttrTimestamp: a.Since.UTC().Format(timestampFormat)}
+		return map[string]string{block.AttrNode: node, block.AttrType: a.Tunnel, block.AttrTimestamp: a.Since.UTC().Format(timestampFormat)}
 	}
 	return map[string]string{
-		AttrPod: a.Pod, AttrNamespace: a.Namespace, AttrNode: node,
-		AttrTimestamp: a.Since.UTC().Format(timestampFormat),
+		block.AttrPod: a.Pod, block.AttrNamespace: a.Namespace, block.AttrNode: node,
+		block.AttrTimestamp: a.Since.UTC().Format(timestampFormat),
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
 	"github.com/margay-net/margay/pkg/ipam"
+	"github.com/margay-net/margay/pkg/ipam/block"
 	"github.com/margay-net/margay/pkg/kube"
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/store"
@@ -317,19 +318,19 @@ func compare(t *testing.T, c *kube.Client, nodes []*node, owner map[netip.Addr]s
 			t.Fatal(err)
 		}
 		for _, aff := range affs {
-			b, err := c.GetBlock(t.Context(), ipam.BlockName(netip.MustParsePrefix(aff.Spec.CIDR)))
-			if err != nil || aff.Spec.State != v3.AffinityConfirmed || ipam.Owner(b) != n.name {
+			b, err := c.GetBlock(t.Context(), block.Name(netip.MustParsePrefix(aff.Spec.CIDR)))
+			if err != nil || aff.Spec.State != v3.AffinityConfirmed || block.Owner(b) != n.name {
 				t.Errorf("affinity %s %s: block %v, %v", aff.Name, aff.Spec.State, b, err)
 				continue
 			}
-			if err := ipam.Check(b); err != nil {
+			if err := block.Check(b); err != nil {
 				t.Error(err)
 			}
 			for o, i := range b.Spec.Allocations {
 				if i != nil {
 					at := b.Spec.Attributes[*i]
 					handles[*at.HandleID] = true
-					got[ipam.AddrAt(netip.MustParsePrefix(b.Spec.CIDR), o)] = *at.HandleID
+					got[block.AddrAt(netip.MustParsePrefix(b.Spec.CIDR), o)] = *at.HandleID
 				}
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
 	"github.com/margay-net/margay/pkg/ipam"
+	"github.com/margay-net/margay/pkg/ipam/block"
 )
 
 var _ ipam.Datastore = (*Client)(nil)
@@ -64,7 +65,7 @@ func (c *Client) DeleteHandle(ctx context.Context, h *v3.IPAMHandle) error {
 
 // NodeAffinities lists the claims of one node.
 func (c *Client) NodeAffinities(ctx context.Context, node string) ([]v3.BlockAffinity, error) {
-	all, err := list[v3.BlockAffinityList](ctx, c.v3, affinities, metav1.ListOptions{LabelSelector: ipam.AffinitySelector(node)})
+	all, err := list[v3.BlockAffinityList](ctx, c.v3, affinities, metav1.ListOptions{LabelSelector: block.AffinitySelector(node)})
 	if err != nil {
 		return nil, err
 	}

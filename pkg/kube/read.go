@@ -11,7 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
-	"github.com/margay-net/margay/pkg/ipam"
+	"github.com/margay-net/margay/pkg/ipam/block"
 	"github.com/margay-net/margay/pkg/model"
 )
 
@@ -142,4 +142,4 @@ func readParams(f *v3.FelixConfiguration) map[string]string {
 	return out
 }
 
-func blockOwner(b *v3.IPAMBlock) string { return ipam.Owner(b) }
+func blockOwner(b *v3.IPAMBlock) string { return block.Owner(b) }

@@ -44,6 +44,7 @@ var layers = []struct {
 	{"pkg/install", []string{"pkg/model", "pkg/netlink", "pkg/ipam"}}, // ipam in its test alone
 	{"pkg/cni/plugin", []string{"pkg/model", "pkg/cni/wire"}},
 	{"pkg/ipam", []string{"pkg/model", "pkg/api/v3"}},
+	{"pkg/ipam/block", []string{"pkg/api/v3"}},
 }
 
 // pure packages do no I/O and know neither kernel nor Kubernetes.

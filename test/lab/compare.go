@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
-	"github.com/margay-net/margay/pkg/ipam"
+	"github.com/margay-net/margay/pkg/ipam/block"
 )
 
 // Compare says what differs between the datastore and the truth: the live pods and the nodes' tunnel addresses, as the
@@ -38,7 +38,7 @@ func (l *Lab) Compare() error {
 	}
 	counts := map[string]map[string]int{} // handle → block → addresses
 	for cidr, b := range blocks {
-		if err := ipam.Check(b); err != nil {
+		if err := block.Check(b); err != nil {
 			bad("%w", err)
 			continue
 		}
@@ -46,7 +46,7 @@ func (l *Lab) Compare() error {
 			if i == nil || b.Spec.Attributes[*i].ReleasedAt != nil {
 				continue
 			}
-			at, addr := b.Spec.Attributes[*i], ipam.AddrAt(cidr, o)
+			at, addr := b.Spec.Attributes[*i], block.AddrAt(cidr, o)
 			h := *at.HandleID
 			if want[addr] != h {
 				bad("%s is allocated to %s (%v), in truth used by %q", addr, h, at.Secondary, want[addr])
@@ -90,7 +90,7 @@ func (l *Lab) compareAffinities(blocks map[netip.Prefix]*v3.IPAMBlock) error {
 	var errs []error
 	owners := map[string]string{}
 	for cidr, b := range blocks {
-		owners[cidr.String()] = ipam.Owner(b)
+		owners[cidr.String()] = block.Owner(b)
 	}
 	for _, a := range affinities {
 		if a.Spec.State != v3.AffinityConfirmed || owners[a.Spec.CIDR] != a.Spec.Node {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/margay-net/margay/pkg/ipam"
+	"github.com/margay-net/margay/pkg/ipam/block"
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/topology"
 )
@@ -79,12 +79,12 @@ func (l *Lab) Held(node string) (map[netip.Addr]string, error) {
 	}
 	out := map[netip.Addr]string{}
 	for cidr, b := range blocks {
-		if ipam.Owner(b) != node {
+		if block.Owner(b) != node {
 			continue
 		}
 		for o, i := range b.Spec.Allocations {
 			if i != nil && b.Spec.Attributes[*i].ReleasedAt == nil {
-				out[ipam.AddrAt(cidr, o)] = *b.Spec.Attributes[*i].HandleID
+				out[block.AddrAt(cidr, o)] = *b.Spec.Attributes[*i].HandleID
 			}
 		}
 	}

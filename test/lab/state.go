@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
-	"github.com/margay-net/margay/pkg/ipam"
+	"github.com/margay-net/margay/pkg/ipam/block"
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/netlink"
 	"github.com/margay-net/margay/pkg/topology"
@@ -233,7 +233,7 @@ func (l *Lab) WaitRoutes(d time.Duration) time.Duration {
 		}
 		var want []string
 		for cidr, b := range blocks {
-			if slices.ContainsFunc(l.Nodes, func(n *Node) bool { return n.Name == ipam.Owner(b) }) {
+			if slices.ContainsFunc(l.Nodes, func(n *Node) bool { return n.Name == block.Owner(b) }) {
 				want = append(want, cidr.String())
 			}
 		}

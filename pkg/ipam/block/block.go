@@ -1,4 +1,6 @@
-package ipam
+// Package block is the codec of an IPAMBlock: how addresses are taken from one and given back, in Calico's storage
+// format. It changes objects in memory and knows neither API nor kernel.
+package block
 
 import (
 	"errors"
@@ -8,7 +10,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,33 +36,12 @@ const (
 // addresses: half of them, at least one.
 func Kept(size int) int { return max(size/2, 1) }
 
-// BlockName is the object name of a block: its CIDR with '.', ':' and '/' written '-'.
-func BlockName(cidr netip.Prefix) string {
-	return strings.NewReplacer(".", "-", ":", "-", "/", "-").Replace(cidr.String())
-}
-
-// hostAffinity is the affinity that node's blocks carry.
-func hostAffinity(node string) string { return "host:" + node }
-
-// Owner returns the node that owns b, or "".
-func Owner(b *v3.IPAMBlock) string {
-	if b.Spec.Affinity == nil || b.Spec.Deleted {
-		return ""
-	}
-	node, ok := strings.CutPrefix(*b.Spec.Affinity, "host:")
-	if !ok {
-		return ""
-	}
-	return node
-}
-
-// NewBlock returns an empty block owned by node.
-func NewBlock(cidr netip.Prefix, node string, now time.Time) *v3.IPAMBlock {
-	size := blockSize(cidr)
-	affinity := hostAffinity(node)
+// New returns an empty block of an affinity, such as HostAffinity.
+func New(cidr netip.Prefix, affinity string, now time.Time) *v3.IPAMBlock {
+	size := Size(cidr)
 	b := &v3.IPAMBlock{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v3.GroupVersion.String(), Kind: "IPAMBlock"},
-		ObjectMeta: metav1.ObjectMeta{Name: BlockName(cidr)},
+		ObjectMeta: metav1.ObjectMeta{Name: Name(cidr)},
 		Spec: v3.IPAMBlockSpec{
 			CIDR:              cidr.String(),
 			Affinity:          &affinity,
@@ -78,7 +58,27 @@ func NewBlock(cidr netip.Prefix, node string, now time.Time) *v3.IPAMBlock {
 	return b
 }
 
-func blockSize(cidr netip.Prefix) int { return 1 << (cidr.Addr().BitLen() - cidr.Bits()) }
+// Size returns the number of a block's addresses.
+func Size(cidr netip.Prefix) int { return 1 << (cidr.Addr().BitLen() - cidr.Bits()) }
+
+// Nth returns the nth block of bits prefix length in pool.
+func Nth(pool netip.Prefix, bits int, n uint64) netip.Prefix {
+	b := pool.Masked().Addr().AsSlice()
+	shift := pool.Addr().BitLen() - bits
+	for i := len(b) - 1; i >= 0 && n > 0; i-- {
+		// Bits of this byte that belong to the block number begin at position shift.
+		if shift >= 8 {
+			shift -= 8
+			continue
+		}
+		v := uint64(b[i]) | (n<<shift)&0xff
+		b[i] = byte(v)
+		n >>= 8 - shift
+		shift = 0
+	}
+	addr, _ := netip.AddrFromSlice(b)
+	return netip.PrefixFrom(addr, bits)
+}
 
 // AddrAt returns the address of an ordinal of cidr.
 func AddrAt(cidr netip.Prefix, ordinal int) netip.Addr {
@@ -90,8 +90,8 @@ func AddrAt(cidr netip.Prefix, ordinal int) netip.Addr {
 	return a
 }
 
-// ordinalOf returns the ordinal of an address inside cidr.
-func ordinalOf(cidr netip.Prefix, a netip.Addr) int {
+// OrdinalOf returns the ordinal of an address inside cidr.
+func OrdinalOf(cidr netip.Prefix, a netip.Addr) int {
 	n := new(big.Int).SetBytes(a.AsSlice())
 	n.Sub(n, new(big.Int).SetBytes(cidr.Masked().Addr().AsSlice()))
 	return int(n.Int64())
@@ -107,8 +107,8 @@ func Check(b *v3.IPAMBlock) error {
 	if cidr != cidr.Masked() || cidr.Addr().BitLen()-cidr.Bits() > 16 {
 		return fmt.Errorf("block %s: spec.cidr %s has host bits or more than 65,536 addresses", b.Name, s.CIDR)
 	}
-	if len(s.Allocations) != blockSize(cidr) {
-		return fmt.Errorf("block %s: spec.allocations has %d entries, want %d", b.Name, len(s.Allocations), blockSize(cidr))
+	if len(s.Allocations) != Size(cidr) {
+		return fmt.Errorf("block %s: spec.allocations has %d entries, want %d", b.Name, len(s.Allocations), Size(cidr))
 	}
 	free := make([]bool, len(s.Allocations))
 	for _, o := range s.Unallocated {
@@ -128,26 +128,26 @@ func Check(b *v3.IPAMBlock) error {
 	return nil
 }
 
-// attr returns the attribute of an ordinal, nil when it is free.
-func attr(b *v3.IPAMBlock, ordinal int) *v3.AllocationAttribute {
+// Attr returns the attribute of an ordinal, nil when it is free.
+func Attr(b *v3.IPAMBlock, ordinal int) *v3.AllocationAttribute {
 	if i := b.Spec.Allocations[ordinal]; i != nil {
 		return &b.Spec.Attributes[*i]
 	}
 	return nil
 }
 
-// handleOf returns the handle that holds an ordinal, "" when it is free or cooling down.
-func handleOf(b *v3.IPAMBlock, ordinal int) string {
-	if a := attr(b, ordinal); a != nil && a.HandleID != nil {
+// Handle returns the handle that holds an ordinal, "" when it is free or cooling down.
+func Handle(b *v3.IPAMBlock, ordinal int) string {
+	if a := Attr(b, ordinal); a != nil && a.HandleID != nil {
 		return *a.HandleID
 	}
 	return ""
 }
 
-// take allocates an ordinal to a handle. It does nothing when the handle has it already; ErrTaken when another has.
-func take(b *v3.IPAMBlock, ordinal int, handle string, secondary map[string]string) error {
+// Take allocates an ordinal to a handle. It does nothing when the handle has it already; ErrTaken when another has.
+func Take(b *v3.IPAMBlock, ordinal int, handle string, secondary map[string]string) error {
 	if b.Spec.Allocations[ordinal] != nil {
-		if handleOf(b, ordinal) == handle {
+		if Handle(b, ordinal) == handle {
 			return nil
 		}
 		return ErrTaken
@@ -168,12 +168,12 @@ func take(b *v3.IPAMBlock, ordinal int, handle string, secondary map[string]stri
 	return nil
 }
 
-// retire ends the use of an ordinal by a handle: it goes to the FIFO's tail, at once or when reap finds its cooldown
+// Retire ends the use of an ordinal by a handle: it goes to the FIFO's tail, at once or when reap finds its cooldown
 // passed. It does nothing when somebody else holds the ordinal, nor when nobody does, unless unseen: the handle used the
 // ordinal for a while that the datastore never saw.
-func retire(b *v3.IPAMBlock, ordinal int, handle string, unseen bool, cooldown time.Duration, now time.Time) {
+func Retire(b *v3.IPAMBlock, ordinal int, handle string, unseen bool, cooldown time.Duration, now time.Time) {
 	held := b.Spec.Allocations[ordinal] != nil
-	if held && handleOf(b, ordinal) != handle || !held && !unseen {
+	if held && Handle(b, ordinal) != handle || !held && !unseen {
 		return
 	}
 	b.Spec.Unallocated = slices.DeleteFunc(b.Spec.Unallocated, func(o int) bool { return o == ordinal })
@@ -197,10 +197,10 @@ func free(b *v3.IPAMBlock, ordinal int) {
 	dropUnused(b)
 }
 
-// reap frees the ordinals whose cooldown has passed. It returns when the next one will have, zero when none waits.
-func reap(b *v3.IPAMBlock, cooldown time.Duration, now time.Time) (next time.Time) {
+// Reap frees the ordinals whose cooldown has passed. It returns when the next one will have, zero when none waits.
+func Reap(b *v3.IPAMBlock, cooldown time.Duration, now time.Time) (next time.Time) {
 	for o := range b.Spec.Allocations {
-		a := attr(b, o)
+		a := Attr(b, o)
 		if a == nil || a.ReleasedAt == nil {
 			continue
 		}
@@ -240,5 +240,5 @@ func dropUnused(b *v3.IPAMBlock) {
 	b.Spec.Attributes = kept
 }
 
-// empty says whether nothing of b is allocated.
-func empty(b *v3.IPAMBlock) bool { return len(b.Spec.Unallocated) == len(b.Spec.Allocations) }
+// Empty says whether nothing of b is allocated.
+func Empty(b *v3.IPAMBlock) bool { return len(b.Spec.Unallocated) == len(b.Spec.Allocations) }

@@ -1,4 +1,4 @@
-package ipam
+package block
 
 import (
 	"net/netip"
@@ -18,15 +18,15 @@ var (
 
 func TestNames(t *testing.T) {
 	for in, want := range map[string]string{"10.0.0.0/26": "10-0-0-0-26", "fd00:1::/122": "fd00-1---122"} {
-		if got := BlockName(netip.MustParsePrefix(in)); got != want {
-			t.Errorf("BlockName(%s) = %s, want %s", in, got, want)
+		if got := Name(netip.MustParsePrefix(in)); got != want {
+			t.Errorf("Name(%s) = %s, want %s", in, got, want)
 		}
 	}
-	if got := affinityName("node1", testCIDR); got != "node1-10-0-0-0-28" {
+	if got := AffinityName("node1", testCIDR); got != "node1-10-0-0-0-28" {
 		t.Errorf("affinityName = %s", got)
 	}
-	long := affinityName(strings.Repeat("n", 250), testCIDR)
-	if len(long) >= 253 || long == affinityName(strings.Repeat("n", 249)+"m", testCIDR) {
+	long := AffinityName(strings.Repeat("n", 250), testCIDR)
+	if len(long) >= 253 || long == AffinityName(strings.Repeat("n", 249)+"m", testCIDR) {
 		t.Errorf("long affinity name %q (%d characters) is too long or not unique", long, len(long))
 	}
 }
@@ -46,8 +46,8 @@ func TestNthBlock(t *testing.T) {
 		{"fd00:10::/64", 122, 3, "fd00:10::c0/122"},
 		{"fd00:10::/104", 122, 1<<18 - 1, "fd00:10::ff:ffc0/122"},
 	} {
-		if got := nthBlock(netip.MustParsePrefix(c.pool), c.bits, c.n).String(); got != c.want {
-			t.Errorf("nthBlock(%s, %d, %d) = %s, want %s", c.pool, c.bits, c.n, got, c.want)
+		if got := Nth(netip.MustParsePrefix(c.pool), c.bits, c.n).String(); got != c.want {
+			t.Errorf("Nth(%s, %d, %d) = %s, want %s", c.pool, c.bits, c.n, got, c.want)
 		}
 	}
 }
@@ -55,10 +55,10 @@ func TestNthBlock(t *testing.T) {
 func TestAddrAt(t *testing.T) {
 	for _, s := range []string{"172.20.3.192/26", "fd00::ff:ffc0/122"} {
 		cidr := netip.MustParsePrefix(s)
-		for o := range blockSize(cidr) {
+		for o := range Size(cidr) {
 			a := AddrAt(cidr, o)
-			if !cidr.Contains(a) || ordinalOf(cidr, a) != o {
-				t.Errorf("ordinal %d of %s: address %s, back to %d", o, cidr, a, ordinalOf(cidr, a))
+			if !cidr.Contains(a) || OrdinalOf(cidr, a) != o {
+				t.Errorf("ordinal %d of %s: address %s, back to %d", o, cidr, a, OrdinalOf(cidr, a))
 			}
 		}
 	}
@@ -68,7 +68,7 @@ func TestAddrAt(t *testing.T) {
 // comes back before its cooldown has passed.
 func TestBlockWalk(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		b := NewBlock(testCIDR, "node1", testTime)
+		b := New(testCIDR, "node1", testTime)
 		now, cooldown := testTime, time.Duration(rapid.IntRange(0, 20).Draw(t, "cooldown"))*time.Second
 		held, freed := map[int]string{}, map[int]time.Time{}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
@@ -77,7 +77,7 @@ func TestBlockWalk(t *testing.T) {
 			handle := rapid.SampledFrom([]string{"h.1", "h.2", "h.3"}).Draw(t, "handle")
 			switch rapid.IntRange(0, 2).Draw(t, "op") {
 			case 0:
-				err := take(b, o, handle, map[string]string{AttrPod: handle})
+				err := Take(b, o, handle, map[string]string{AttrPod: handle})
 				_, cooling := freed[o]
 				if wantErr := cooling || held[o] != "" && held[o] != handle; (err != nil) != wantErr {
 					t.Fatalf("take %d by %s: %v; held by %q, cooling %v", o, handle, err, held[o], cooling)
@@ -86,7 +86,7 @@ func TestBlockWalk(t *testing.T) {
 					held[o] = handle
 				}
 			case 1:
-				retire(b, o, handle, false, cooldown, now)
+				Retire(b, o, handle, false, cooldown, now)
 				if held[o] == handle {
 					delete(held, o)
 					if cooldown > 0 {
@@ -94,7 +94,7 @@ func TestBlockWalk(t *testing.T) {
 					}
 				}
 			case 2:
-				next := reap(b, cooldown, now)
+				next := Reap(b, cooldown, now)
 				for o, at := range freed {
 					if !at.Add(cooldown).After(now) {
 						delete(freed, o)
@@ -107,8 +107,8 @@ func TestBlockWalk(t *testing.T) {
 				t.Fatal(err)
 			}
 			for o := range b.Spec.Allocations {
-				if handleOf(b, o) != held[o] {
-					t.Fatalf("ordinal %d is held by %q, want %q", o, handleOf(b, o), held[o])
+				if Handle(b, o) != held[o] {
+					t.Fatalf("ordinal %d is held by %q, want %q", o, Handle(b, o), held[o])
 				}
 				if _, cooling := freed[o]; cooling != (b.Spec.Allocations[o] != nil && held[o] == "") {
 					t.Fatalf("ordinal %d: cooling %v", o, cooling)
@@ -138,7 +138,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		"ordinal 0":        func(s *v3.IPAMBlockSpec) { s.Unallocated = s.Unallocated[1:] },
 		"attribute 7 of 0": func(s *v3.IPAMBlockSpec) { s.Unallocated = s.Unallocated[1:]; s.Allocations[0] = &seven },
 	} {
-		b := NewBlock(testCIDR, "node1", testTime)
+		b := New(testCIDR, "node1", testTime)
 		spoil(&b.Spec)
 		if err := Check(b); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Check: %v, want an error with %q", err, want)
@@ -148,16 +148,16 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 
 // TestClockJumpsBack: an address that was released in what is the future now does not cool down for ever.
 func TestClockJumpsBack(t *testing.T) {
-	b := NewBlock(testCIDR, "node1", testTime)
-	if err := take(b, 3, "h.1", nil); err != nil {
+	b := New(testCIDR, "node1", testTime)
+	if err := Take(b, 3, "h.1", nil); err != nil {
 		t.Fatal(err)
 	}
 	const cooldown = time.Minute
-	retire(b, 3, "h.1", false, cooldown, testTime)
-	if reap(b, cooldown, testTime.Add(30*time.Second)); handleOf(b, 3) != "" || b.Spec.Allocations[3] == nil {
+	Retire(b, 3, "h.1", false, cooldown, testTime)
+	if Reap(b, cooldown, testTime.Add(30*time.Second)); Handle(b, 3) != "" || b.Spec.Allocations[3] == nil {
 		t.Error("freed before its cooldown has passed")
 	}
-	reap(b, cooldown, testTime.Add(-24*time.Hour))
+	Reap(b, cooldown, testTime.Add(-24*time.Hour))
 	if b.Spec.Allocations[3] != nil || Check(b) != nil {
 		t.Error("still cooling down after the clock jumped back by a day")
 	}
