@@ -133,13 +133,14 @@ func table(first, last figures) string {
 
 // judge compares the end with the first third: of memory a little more is allowed, of goroutines and files what comes and goes
 // with requests to the API server, of all else what clean has found to be right. What the process has in memory beside
-// live objects follows the runtime's pace, and is looked at only after a long time.
+// live objects follows the runtime's pace, and is looked at only after a long time. Anonymous memory, a part of RSS, is
+// for the reader: of two equal agents in one run it went up by 15 % with the one and down by 14 % with the other.
 func (s *soak) judge(first, last figures, long bool) {
 	s.t.Helper()
 	for name, now := range last {
 		was := first[name]
 		switch {
-		case strings.HasSuffix(name, " heap kB"), long && (strings.HasSuffix(name, " anonymous kB") || strings.HasSuffix(name, " RSS kB")):
+		case strings.HasSuffix(name, " heap kB"), long && strings.HasSuffix(name, " RSS kB"):
 			if now > growth*was {
 				s.t.Errorf("%s: %.0f after a third, %.0f at the end: it grows", name, was, now)
 			}
