@@ -28,6 +28,9 @@ import (
 // Manifest is the path of the install manifest below the repository's top directory.
 const Manifest = "manifests/margay.yaml"
 
+// ManifestV1 is the path of the resource definitions of crd.projectcalico.org/v1.
+const ManifestV1 = "manifests/crds-v1.yaml"
+
 // CRDs is the kind of our resource definitions, for Install.
 const CRDs = "CustomResourceDefinition"
 
@@ -39,10 +42,27 @@ func InstallCRDs(t testing.TB, cfg *rest.Config) {
 	}
 }
 
+// InstallCRDsV1 creates the resource definitions of crd.projectcalico.org/v1, which older clusters have, in their place.
+func InstallCRDsV1(t testing.TB, cfg *rest.Config) {
+	t.Helper()
+	if err := InstallV1(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// InstallV1 is InstallCRDsV1 for TestMain.
+func InstallV1(ctx context.Context, cfg *rest.Config) error {
+	return install(ctx, cfg, ManifestV1, CRDs)
+}
+
 // Install creates the install manifest's objects of the given kinds, all of them when none is given, in the manifest's
 // order. It waits for each resource definition to be served. Objects that exist are left as they are.
 func Install(ctx context.Context, cfg *rest.Config, kinds ...string) error {
-	objects, err := Objects()
+	return install(ctx, cfg, Manifest, kinds...)
+}
+
+func install(ctx context.Context, cfg *rest.Config, manifest string, kinds ...string) error {
+	objects, err := read(manifest)
 	if err != nil {
 		return err
 	}
@@ -91,11 +111,15 @@ func Install(ctx context.Context, cfg *rest.Config, kinds ...string) error {
 
 // Objects are the install manifest's objects, in its order.
 func Objects() ([]*unstructured.Unstructured, error) {
+	return read(Manifest)
+}
+
+func read(manifest string) ([]*unstructured.Unstructured, error) {
 	root, err := Root()
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(filepath.Join(root, Manifest))
+	f, err := os.Open(filepath.Join(root, manifest))
 	if err != nil {
 		return nil, err
 	}
@@ -107,11 +131,11 @@ func Objects() ([]*unstructured.Unstructured, error) {
 			return objects, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", Manifest, err)
+			return nil, fmt.Errorf("read %s: %w", manifest, err)
 		}
 		o := &unstructured.Unstructured{}
 		if err := yaml.UnmarshalStrict(doc, &o.Object); err != nil {
-			return nil, fmt.Errorf("read %s: %w", Manifest, err)
+			return nil, fmt.Errorf("read %s: %w", manifest, err)
 		}
 		if len(o.Object) > 0 {
 			objects = append(objects, o)

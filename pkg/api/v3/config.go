@@ -10,6 +10,7 @@ import (
 // FelixConfiguration holds the agents' parameters: "default" for all nodes, "node.<name>" for one.
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,path=felixconfigurations,shortName=felixconfig;felixconfigs
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default' || self.metadata.name.matches('^node[.].+')",message="metadata.name must be default (all nodes) or node.NAME (one node): nothing reads another",fieldPath=".metadata"
 type FelixConfiguration struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -89,6 +90,9 @@ type FelixConfigurationSpec struct {
 	// +kubebuilder:validation:Pattern=`^(?i)(Auto|Enabled|Disabled)?$`
 	// +optional
 	NFTablesMode string `json:"nftablesMode,omitempty"`
+	// +kubebuilder:validation:Pattern=`^(?i)(Enabled|Disabled)?$`
+	// +optional
+	FloatingIPs string `json:"floatingIPs,omitempty"`
 	// +kubebuilder:validation:Pattern=`^(?i)(Auto|Legacy|NFT)?$`
 	// +optional
 	IptablesBackend string `json:"iptablesBackend,omitempty"`
@@ -128,7 +132,11 @@ type FelixConfigurationList struct {
 
 // ClusterInformation describes the cluster; the one named "default" counts.
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:scope=Cluster,path=clusterinformations,shortName=clusterinfo
+// +kubebuilder:resource:scope=Cluster,path=clusterinformations,shortName=clusterinfo;clusterinfos
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=".spec.calicoVersion"
+// +kubebuilder:printcolumn:name="Ready",type=boolean,JSONPath=".spec.datastoreReady"
+// +kubebuilder:printcolumn:name="Types",type=string,JSONPath=".spec.clusterType"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default'",message="metadata.name must be default: nothing reads another",fieldPath=".metadata"
 type ClusterInformation struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`

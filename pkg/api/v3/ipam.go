@@ -8,6 +8,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:resource:scope=Cluster,path=ipamblocks
 // +kubebuilder:printcolumn:name="CIDR",type=string,JSONPath=".spec.cidr"
 // +kubebuilder:printcolumn:name="Affinity",type=string,JSONPath=".spec.affinity"
+// +kubebuilder:printcolumn:name="ClaimTime",type=date,JSONPath=".spec.affinityClaimTime"
 type IPAMBlock struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -65,6 +66,10 @@ type AllocationAttribute struct {
 	// +optional
 	Secondary map[string]string `json:"secondary,omitempty"`
 
+	// AlternateOwnerAttrs say whose the address is beside, while a virtual machine moves. Kept, and not read.
+	// +optional
+	AlternateOwnerAttrs map[string]string `json:"alternateOwnerAttrs,omitempty"`
+
 	// ReleasedAt is set while a released address waits for its cooldown to pass.
 	// +optional
 	ReleasedAt *metav1.Time `json:"releasedAt,omitempty"`
@@ -81,6 +86,7 @@ type IPAMBlockList struct {
 // IPAMHandle says how many addresses of which blocks one owner holds. Its name is the handle in lower case.
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,path=ipamhandles
+// +kubebuilder:printcolumn:name="ID",type=string,JSONPath=".spec.handleID"
 type IPAMHandle struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -119,7 +125,7 @@ const (
 
 // BlockAffinity is a node's claim on a block.
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:scope=Cluster,path=blockaffinities
+// +kubebuilder:resource:scope=Cluster,path=blockaffinities,shortName=affinity;affinities
 // +kubebuilder:printcolumn:name="CIDR",type=string,JSONPath=".spec.cidr"
 // +kubebuilder:printcolumn:name="Node",type=string,JSONPath=".spec.node"
 // +kubebuilder:printcolumn:name="State",type=string,JSONPath=".spec.state"
@@ -155,8 +161,11 @@ type BlockAffinityList struct {
 
 // IPAMConfiguration is the cluster's IPAM configuration; the one named "default" counts.
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:scope=Cluster,path=ipamconfigurations
-// +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default'",message="metadata.name must be default"
+// +kubebuilder:resource:scope=Cluster,path=ipamconfigurations,shortName=ipamconfig;ipamconfigs
+// +kubebuilder:printcolumn:name="StrictAffinity",type=boolean,JSONPath=".spec.strictAffinity"
+// +kubebuilder:printcolumn:name="MaxBlocksPerHost",type=integer,JSONPath=".spec.maxBlocksPerHost"
+// +kubebuilder:printcolumn:name="AutoAllocateBlocks",type=boolean,JSONPath=".spec.autoAllocateBlocks"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default'",message="metadata.name must be default: nothing reads another",fieldPath=".metadata"
 type IPAMConfiguration struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -164,8 +173,8 @@ type IPAMConfiguration struct {
 }
 
 // IPAMConfigurationSpec is the content of an IPAMConfiguration.
-// +kubebuilder:validation:XValidation:rule="self.strictAffinity || self.autoAllocateBlocks",message="autoAllocateBlocks must be true when strictAffinity is false"
-// +kubebuilder:validation:XValidation:rule="self.strictAffinity || !has(self.maxBlocksPerHost) || self.maxBlocksPerHost == 0",message="maxBlocksPerHost above 0 needs strictAffinity true"
+// +kubebuilder:validation:XValidation:rule="self.strictAffinity || self.autoAllocateBlocks",message="autoAllocateBlocks must be true when strictAffinity is false",fieldPath=".autoAllocateBlocks"
+// +kubebuilder:validation:XValidation:rule="self.strictAffinity || !has(self.maxBlocksPerHost) || self.maxBlocksPerHost == 0",message="maxBlocksPerHost above 0 needs strictAffinity true",fieldPath=".maxBlocksPerHost"
 type IPAMConfigurationSpec struct {
 	// StrictAffinity: a node takes addresses from its own blocks alone.
 	// +kubebuilder:default=false
@@ -183,6 +192,9 @@ type IPAMConfigurationSpec struct {
 	// +kubebuilder:validation:Maximum=1200
 	// +optional
 	IPCooldownSeconds int32 `json:"ipCooldownSeconds,omitempty"`
+	// KubeVirtVMAddressPersistence is kept and has no effect: a virtual machine's new pod gets a new address.
+	// +optional
+	KubeVirtVMAddressPersistence *Switch `json:"kubeVirtVMAddressPersistence,omitempty"`
 }
 
 // IPAMConfigurationList is a list of IPAM configurations.

@@ -19,6 +19,21 @@ func AddToScheme(s *runtime.Scheme) error {
 		&IPAMConfiguration{}, &IPAMConfigurationList{},
 		&FelixConfiguration{}, &FelixConfigurationList{},
 		&ClusterInformation{}, &ClusterInformationList{},
+		&IPReservation{}, &IPReservationList{},
+		&KubeControllersConfiguration{}, &KubeControllersConfigurationList{},
+		&BGPConfiguration{}, &BGPConfigurationList{},
+		&BGPPeer{}, &BGPPeerList{},
+		&BGPFilter{}, &BGPFilterList{},
+		&CalicoNodeStatus{}, &CalicoNodeStatusList{},
+		&HostEndpoint{}, &HostEndpointList{},
+		&NetworkSet{}, &NetworkSetList{},
+		&GlobalNetworkSet{}, &GlobalNetworkSetList{},
+		&Tier{}, &TierList{},
+		&NetworkPolicy{}, &NetworkPolicyList{},
+		&GlobalNetworkPolicy{}, &GlobalNetworkPolicyList{},
+		&StagedNetworkPolicy{}, &StagedNetworkPolicyList{},
+		&StagedGlobalNetworkPolicy{}, &StagedGlobalNetworkPolicyList{},
+		&StagedKubernetesNetworkPolicy{}, &StagedKubernetesNetworkPolicyList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
