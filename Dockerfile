@@ -1,4 +1,4 @@
-# The image of margay-agent, for those who have Docker: make image makes one without, and with less in it.
+# The image of margay-agent and margay-controller, for those who have Docker: make image makes one without, and with less in it.
 #   docker build --build-arg VERSION=$(git describe --tags --always) -t ghcr.io/margay-net/margay:v0.1.0 .
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 WORKDIR /src

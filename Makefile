@@ -14,7 +14,9 @@ FOCUS      ?= $(or $(FOCUS_$(FAMILY)),$(FOCUS_4))
 # Networking-Performance: wants another image, and measures only.
 SKIP       ?= \[Feature:SCTPConnectivity\]|\[Feature:Networking-(IPv4|IPv6|DNS|Performance)\]
 
-LDFLAGS  := -s -w -X main.version=$(VERSION) -X github.com/margay-net/margay/pkg/agent.Version=$(VERSION)
+COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+
+LDFLAGS  := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X github.com/margay-net/margay/pkg/agent.Version=$(VERSION) -X github.com/margay-net/margay/pkg/controller.Version=$(VERSION)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 PLUGINS  := $(addprefix github.com/containernetworking/plugins/plugins/,meta/portmap meta/bandwidth main/loopback)
 ROOTFS   := bin/rootfs
@@ -28,15 +30,16 @@ help: ## Show the targets
 ##@ Build
 
 .PHONY: build
-build: ## bin/margay (CNI plugin) and bin/margay-agent
-	$(GO_BUILD) -o bin/ ./cmd/margay ./cmd/margay-agent
+build: ## bin/margay (CNI plugin), bin/margay-agent, bin/margay-controller, bin/margayctl (kubectl-margay)
+	$(GO_BUILD) -o bin/ ./cmd/margay ./cmd/margay-agent ./cmd/margay-controller ./cmd/margayctl
+	ln -sf margayctl bin/kubectl-margay
 
-# What we build ourselves of the agent's image.
+# What we build ourselves of the image, which agent and controller share.
 .PHONY: rootfs
 rootfs: build
 	rm -rf $(ROOTFS)
 	mkdir -p $(ROOTFS)/opt/margay/bin
-	cp bin/margay-agent $(ROOTFS)/
+	cp bin/margay-agent bin/margay-controller $(ROOTFS)/
 	cp bin/margay $(ROOTFS)/opt/margay/bin/
 	$(GO_BUILD) -o $(ROOTFS)/opt/margay/bin/ $(PLUGINS)
 
@@ -89,7 +92,7 @@ test-unit: ## Tests that need neither root nor a cluster
 
 .PHONY: test-kernel
 test-kernel: ## Tests on the real kernel and API server, in network namespaces (root)
-	test/kube/build tools kube etcd
+	test/kube/build tools kube etcd calicoctl
 	MARGAY_REQUIRE_ROOT=1 go test -count=1 -p 1 -timeout 20m $$(go list ./... | grep -v /test/e2e)
 
 .PHONY: test-e2e
@@ -108,6 +111,10 @@ e2e-kind: ## The same tests on a kind cluster (Docker)
 .PHONY: soak
 soak: ## Churn for MINUTES=30 minutes, then look for leaks and growth (root)
 	hack/soak $(MINUTES)
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME=60s
+	hack/fuzz
 
 .PHONY: bench
 bench: ## Measure

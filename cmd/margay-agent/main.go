@@ -1,4 +1,4 @@
-// Command margay-agent is the node's agent. Without arguments it runs until SIGTERM; "health --live" and "health --ready"
+// Command margay-agent is the node's agent. Without arguments, or with -felix, it runs until SIGTERM; "health --live" and "health --ready"
 // are for exec probes; "cleanup" leaves the node as it was found; "version" prints the version. Its configuration is the environment: see package agent.
 package main
 
@@ -40,7 +40,7 @@ func run(ctx context.Context, args string) error {
 		return agent.Cleanup(ctx, conf, strings.Fields(flags), os.Stdout)
 	}
 	switch args {
-	case "":
+	case "", "-felix": // by the latter calicoctl tells that a node has an agent
 	case "health --live":
 		return agent.Probe(ctx, conf, "liveness")
 	case "health --ready":

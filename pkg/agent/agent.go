@@ -13,12 +13,16 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/margay-net/margay/pkg/cni/foreign"
 	"github.com/margay-net/margay/pkg/cni/server"
 	"github.com/margay-net/margay/pkg/config"
 	"github.com/margay-net/margay/pkg/install"
 	"github.com/margay-net/margay/pkg/ipam"
 	"github.com/margay-net/margay/pkg/kube"
 	"github.com/margay-net/margay/pkg/model"
+	"github.com/margay-net/margay/pkg/pods"
+	"github.com/margay-net/margay/pkg/selector"
+	"github.com/margay-net/margay/pkg/status"
 	"github.com/margay-net/margay/pkg/store"
 	"github.com/margay-net/margay/pkg/uplink"
 )
@@ -31,6 +35,9 @@ type Agent struct {
 	level   *slog.LevelVar
 	store   *store.Store
 	ipam    *ipam.Allocator
+	book    *foreign.Book // ipam, and the addresses that it has no part in
+	pods    *pods.Directory
+	chooser *pods.Chooser
 	plane   *plane
 	health  *health
 	metrics *metrics
@@ -38,6 +45,8 @@ type Agent struct {
 	install  *install.Installer
 	told     *told
 	uplinks  *uplink.Watcher // nil until the store is in sync
+	lastLent lent            // as IPAM was last told; the plan's alone
+	lateLent lent            // that the kernel did not have in time
 	setting4 uplink.Setting
 	setting6 uplink.Setting
 	born     time.Time
@@ -47,6 +56,11 @@ type Agent struct {
 	params  model.Parameters
 	changed chan struct{} // closed when params change
 	noticed []string      // settings without effect that were logged
+
+	selectors selector.Cache
+	wanted    []model.Route // between nodes, by the last plan
+	plans     status.Plan   // counts of the last plan
+	bgp       peers         // nil: no BGP
 }
 
 // New puts an agent together. It starts nothing. level is that of log.
@@ -69,6 +83,7 @@ func New(c config.Config, client *kube.Client, log *slog.Logger, level *slog.Lev
 		install: install.New(installConfig(c), log),
 		told:    newTold(c.Node, client, log), setting4: setting4, setting6: setting6, born: time.Now(), changed: make(chan struct{}),
 	}
+	a.newPods()
 	a.health.set(errStarting)
 	a.health.work, a.health.alive = a.work, a.alive
 	a.self.node = model.Node{Name: c.Node, VXLANMAC4: model.TunnelMAC(c.Node, false), VXLANMAC6: model.TunnelMAC(c.Node, true)}
@@ -93,16 +108,16 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	defer a.ipam.Close()
 	srv := server.New(server.Options{
-		Socket: a.config.Socket, Spool: a.config.Spool, IPAM: a.ipam, Dataplane: a.plane,
-		MTU: a.podMTU, Ready: a.health.ready, Served: a.metrics.Served, Log: a.log,
+		Socket: a.config.Socket, Spool: a.config.Spool, IPAM: a.book, Dataplane: a.plane, Pods: a.chooser, Foreign: a.book,
+		MTU: a.podMTU, Ready: a.addable, Served: a.metrics.Served, Log: a.log,
 	})
 	l, err := srv.Listen()
 	if err != nil {
 		return err
 	}
 	g.Go(func() error { return srv.Run(ctx, l) })
+	a.tell(ctx, g)
 	g.Go(func() error { return a.serve(ctx, "metrics", a.metrics.Handler(a.sources()), metricsAddr) })
-	g.Go(func() error { return kube.NewWatcher(a.client, a.store, a.ipam, a.log).Run(ctx) })
 	a.plane.run(ctx, g)
 	g.Go(func() error {
 		if err := a.start(ctx, g, srv); err != nil {
@@ -122,7 +137,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	return err
 }
 
-// cluster is what IPAM sees of the cluster: of pools of a family that the node has not, pods get no addresses.
+// cluster is what IPAM sees of the cluster: of pools of a family that the node has not, and of those that do not select
+// the node, pods get no addresses.
 type cluster struct {
 	*store.Store
 	agent *Agent
@@ -130,13 +146,11 @@ type cluster struct {
 
 // Pools returns the pools by name.
 func (c cluster) Pools() []model.Pool {
-	pools, self := c.Store.Pools(), c.agent.selfNow()
+	pools := c.agent.poolsHere()
 	for i := range pools {
-		addr := self.node.Addr4
-		if pools[i].CIDR.Addr().Is6() {
-			addr = self.node.Addr6
-		}
-		pools[i].Disabled = pools[i].Disabled || !addr.IsValid()
+		p := &pools[i]
+		p.Elsewhere = p.Elsewhere && !p.Disabled // who asks for an address gets it all the same
+		p.Disabled = p.Disabled || p.Elsewhere
 	}
 	return pools
 }
@@ -151,8 +165,11 @@ func (a *Agent) openIPAM(ctx context.Context) error {
 	for {
 		a.ipam, err = ipam.New(ipam.Options{
 			Node: a.config.Node, Dir: a.config.JournalDir, Boot: strings.TrimSpace(string(boot)),
-			Store: a.client, Cluster: cluster{a.store, a}, Log: a.log,
+			Store: lockable{a.client, a.store}, Cluster: cluster{a.store, a}, Log: a.log,
 		})
+		if err == nil {
+			return a.openForeign(strings.TrimSpace(string(boot)))
+		}
 		if !errors.Is(err, ipam.ErrLocked) {
 			return err
 		}
@@ -204,9 +221,13 @@ func (a *Agent) start(ctx context.Context, g *errgroup.Group, srv *server.Server
 		name string
 		f    func() error
 	}{
+		{"find the cluster's resources", func() error { return a.watch(ctx, g) }},
 		{"read the cluster's state", func() error {
-			if !waitFor(ctx, a.store.InSync) {
-				return errors.New("the API server has not answered yet, or our CRDs are not installed")
+			if !waitFor(ctx, func() bool { return a.store.InSync() && a.pods.InSync() }) {
+				if a.store.InSync() {
+					return errors.New("pods and namespaces have not been read yet: the ClusterRole margay-node must let the agent list and watch them")
+				}
+				return errors.New("the API server has not answered yet")
 			}
 			return nil
 		}},
@@ -238,13 +259,30 @@ func (a *Agent) start(ctx context.Context, g *errgroup.Group, srv *server.Server
 			return err
 		}
 		if s.name == "compute the wanted state" {
-			a.plane.setEndpoints(a.ipam.Endpoints())
+			a.plane.setEndpoints(a.book.Endpoints())
 		}
 	}
 	a.health.set(nil)
 	debug.FreeOSMemory() // what the start read (plugins, all objects once) would stay for minutes
 	st := a.ipam.Stats()
 	a.log.Info("node is ready", "node", a.config.Node, "ipv4", show(a.selfNow().node.Addr4), "ipv6", show(a.selfNow().node.Addr6), "blocks", st.Blocks, "endpoints", st.Endpoints)
+	return nil
+}
+
+// watch finds out which group keeps our resources, and from then on follows them.
+func (a *Agent) watch(ctx context.Context, g *errgroup.Group) error {
+	if err := a.client.Use(ctx, a.config.APIGroup); errors.Is(err, kube.ErrNotInstalled) {
+		return err
+	} else if err != nil {
+		return fmt.Errorf("the API server has not answered yet: %w", err)
+	}
+	a.log.Info("resources are found", "group", a.client.Group())
+	if a.config.APIGroup == "" && a.client.Both(ctx) {
+		a.log.Warn("cluster has two groups of resources; CALICO_API_GROUP says which one counts", "group", a.client.Group(), "other", kube.GroupV1)
+	}
+	g.Go(func() error {
+		return kube.NewWatcher(a.client, a.store, a.ipam, a.log).WithPods(a.config.Node, a.pods).Run(ctx)
+	})
 	return nil
 }
 
@@ -269,7 +307,7 @@ func (a *Agent) conflist() error {
 func (a *Agent) audit(ctx context.Context) error {
 	for failed := false; sleep(ctx, time.Minute); {
 		ended, err := a.ipam.Audit(ctx, a.plane.hasLink)
-		for _, ep := range ended {
+		for _, ep := range append(ended, a.book.Audit(a.plane.hasLink)...) {
 			err = errors.Join(err, a.plane.Down(ctx, ep, true))
 		}
 		err = errors.Join(err, a.install.Audit(ctx, a.config.Node, a.podMTU()))

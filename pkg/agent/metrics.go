@@ -40,7 +40,7 @@ func (m *metrics) planned(nodes int, pools []model.Pool, faults []string, ofAddr
 // sources is where a scrape looks.
 func (a *Agent) sources() promised.Sources {
 	return promised.Sources{
-		Params: a.currentParams, IPAM: a.ipam.Stats, Ready: a.health.ready, Resyncs: a.store.Resyncs, Routes: a.plane.routes.Count,
+		Params: a.currentParams, IPAM: a.stats, Ready: a.health.ready, Resyncs: a.store.Resyncs, Routes: a.plane.routes.Count,
 		MTU: func() (v4, v6, pod int) {
 			s := a.selfNow()
 			return s.up4.MTU, s.up6.MTU, s.podMTU

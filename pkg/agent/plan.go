@@ -72,21 +72,32 @@ func (a *Agent) plan(ctx context.Context) error {
 		self.node.UID = seen.UID
 	}
 	nodes[a.config.Node] = self.node
+	var floating []model.Floating
+	var floatingRoutes []model.Route
+	if params.FloatingIPs {
+		var bad []string
+		floating, floatingRoutes, bad = a.floating()
+		faults = append(faults, bad...)
+	}
+	blocks := a.store.Blocks()
 	wanted := topology.Build(topology.Input{
-		Self: a.config.Node, Nodes: nodes, Pools: pools, Blocks: a.store.Blocks(),
+		Self: a.config.Node, Nodes: nodes, Pools: pools, Blocks: blocks,
 		V4:  topology.Underlay{Parent: self.up4.Dev, MTU: vxlanMTU(self.up4, params.VXLANMTU4, vxlanHeader4)},
 		V6:  topology.Underlay{Parent: self.up6.Dev, MTU: vxlanMTU(self.up6, params.VXLANMTU6, vxlanHeader6)},
 		VNI: params.VXLANVNI, Port: params.VXLANPort, Checksum: checksum(params),
 		NAT: topology.NATOptions{
 			SpareNodes: params.NATExclusions == "IPPoolsAndHostIPs",
 			Address:    params.NATAddress, Ports: params.NATPorts, Interface: params.NATInterface,
+			Floating: floating,
 		},
 	})
 	a.metrics.Computed(time.Since(start))
 	if a.config.Backend == "none" { // somebody else connects the nodes
 		wanted.VXLAN, wanted.Routes, wanted.Neighs, wanted.FDB = nil, nil, nil, nil
 	}
+	wanted.Routes = append(wanted.Routes, floatingRoutes...)
 	a.plane.set(wanted, link.Families{V4: self.node.Addr4.IsValid(), V6: self.node.Addr6.IsValid()}, params)
+	a.confirmLent(ctx, blocks, wanted.Routes)
 	err = errors.Join(err, a.annotate(ctx)) // the kernel first: the API server may take its time
 	if self.conflistMTU != 0 && self.conflistMTU != self.podMTU {
 		err = errors.Join(err, a.conflist())
@@ -98,9 +109,11 @@ func (a *Agent) plan(ctx context.Context) error {
 	for _, n := range a.install.Notices() {
 		own = append(own, n.Text)
 	}
+	all := slices.Concat(wanted.Conflicts, a.store.Overlaps(), a.selectorFaults(pools), own)
 	// What is wrong for all nodes alike is for the log and the metric: an event on each of them would say it a thousand times.
+	a.keepPlan(wanted, len(nodes), len(pools), all)
 	a.told.set(slices.DeleteFunc(slices.Clone(own), ofAll), wanted.Shared)
-	a.metrics.planned(len(nodes), pools, slices.Concat(wanted.Conflicts, a.store.Overlaps(), own), len(wanted.Shared)+len(self.odd), a.log)
+	a.metrics.planned(len(nodes), pools, all, len(wanted.Shared)+len(self.odd), a.log)
 	return err
 }
 
@@ -139,8 +152,9 @@ func (a *Agent) defaultPools(ctx context.Context) error {
 	if _, err := rand.Read(guid); err != nil {
 		return err
 	}
+	// No CalicoVersion: Calico's own calicoctl refuses a cluster of another version than its own, unless none is said.
 	if err := a.client.EnsureClusterInformation(ctx, v3.ClusterInformationSpec{
-		ClusterGUID: hex.EncodeToString(guid), ClusterType: a.config.ClusterType, DatastoreReady: &ready, CalicoVersion: Version,
+		ClusterGUID: hex.EncodeToString(guid), ClusterType: a.config.ClusterType, DatastoreReady: &ready,
 	}); err != nil {
 		return fmt.Errorf("make ClusterInformation: %w", err)
 	}
@@ -150,6 +164,9 @@ func (a *Agent) defaultPools(ctx context.Context) error {
 		}
 		if p == nil || seen() {
 			continue
+		}
+		if !a.store.Locked().IsZero() {
+			return errDatastoreLocked // who imports a datastore wants its pools alone
 		}
 		err := a.client.CreatePool(ctx, &v3.IPPool{
 			ObjectMeta: metav1.ObjectMeta{Name: p.Name},

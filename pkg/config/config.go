@@ -16,6 +16,7 @@ import (
 type Config struct {
 	Node        string
 	Kubeconfig  string // "" in a pod
+	APIGroup    string // projectcalico.org/v3, crd.projectcalico.org/v1; "": found
 	Backend     string // vxlan or none
 	ClusterType string
 
@@ -158,6 +159,8 @@ func variables(host string) []entry[draft] {
 	list := []entry[d]{
 		{"NODENAME", host, "", "Name of the Node object; the host's when not set.", text(func(d *d) *string { return &d.Node })},
 		{"KUBECONFIG", "", "", "File that says where the API server is; the pod's service account when not set.", text(func(d *d) *string { return &d.Kubeconfig })},
+		{"CALICO_API_GROUP", "", "", "API group that keeps the resources; when not set, the one whose definitions are there, the first when both are.",
+			choice(func(d *d) *string { return &d.APIGroup }, "projectcalico.org/v3", "crd.projectcalico.org/v1")},
 		{"DATASTORE_TYPE", "kubernetes", "", "Where resources are kept.", choice(func(d *d) *string { return &d.ignored }, "kubernetes")},
 		{"CALICO_NETWORKING_BACKEND", "vxlan", "", "Where routes between nodes come from; none: somebody else sees to them. ConfigMap key calico_backend.",
 			choice(func(d *d) *string { return &d.Backend }, "vxlan", "none")},

@@ -72,6 +72,14 @@ func choice[T any](field func(*T) *string, allowed ...string) value[T] {
 	}}
 }
 
+// choosing is choice for a switch whose two positions have names: the first is on.
+func choosing[T any](field func(*T) *bool, on, off string) value[T] {
+	return value[T]{"one of " + on + ", " + off, func(t *T, s string) bool {
+		*field(t) = strings.EqualFold(s, on)
+		return *field(t) || strings.EqualFold(s, off)
+	}}
+}
+
 // duration reads what Go's durations look like, or a number of seconds.
 func duration[T any](field func(*T) *time.Duration, least time.Duration) value[T] {
 	return value[T]{fmt.Sprintf("a duration such as 90s or 1m30s, 0 for never, else at least %s", least), func(t *T, s string) bool {

@@ -50,6 +50,8 @@ func felix() []param {
 			ports(func(p *p) *model.PortRange { return &p.NATPorts })},
 		{"iptablesNATOutgoingInterfaceFilter", "", "", "Masquerade only what leaves by this device (eth+ stands for all that begin so); all when not set.",
 			matching(func(p *p) *string { return &p.NATInterface }, `^[a-zA-Z0-9:._+-]{0,15}$`, "a device's name of at most 15 characters")},
+		{"floatingIPs", "Disabled", "", "Addresses of the annotation cni.projectcalico.org/floatingIPs lead to the pod, too, on its own node.",
+			choosing(func(p *p) *bool { return &p.FloatingIPs }, "Enabled", "Disabled")},
 		{"nftablesMode", "Auto", "", "Masquerade by nftables (Enabled, Auto) or by iptables (Disabled).",
 			choice(func(p *p) *string { return &p.NFTables }, "Auto", "Enabled", "Disabled")},
 		{"iptablesBackend", "Auto", "", "Which iptables of the node is used for what has to be in iptables.",

@@ -78,7 +78,7 @@ func strangers(env map[string]string) (notices []string) {
 
 // otherVariables are Calico's that have no effect here and need none.
 var otherVariables = []string{
-	"CALICO_MANAGE_CNI", "CALICO_DISABLE_FILE_LOGGING", "CALICO_K8S_NODE_REF", "CALICO_API_GROUP", "CALICO_ROUTER_ID", "CALICO_STARTUP_LOGLEVEL",
+	"CALICO_MANAGE_CNI", "CALICO_DISABLE_FILE_LOGGING", "CALICO_K8S_NODE_REF", "CALICO_ROUTER_ID", "CALICO_STARTUP_LOGLEVEL",
 }
 
 // Source is one set of parameters that people wrote.

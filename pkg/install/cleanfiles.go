@@ -120,12 +120,18 @@ func (c *Cleaner) managers(ctx context.Context) error {
 // state removes journal, spool, record and socket, and the folders if nothing else is in them.
 func (c *Cleaner) state() error {
 	var errs []error
-	for dir, is := range map[string]func(name string) bool{
-		c.Spool: func(name string) bool {
-			return slices.Contains([]string{".json", ".tmp", ".damaged"}, filepath.Ext(name))
-		},
-		c.Journal: func(name string) bool { return name == "lock" || strings.HasPrefix(name, "journal") },
+	record := func(name string) bool {
+		return slices.Contains([]string{".json", ".tmp", ".new", ".damaged"}, filepath.Ext(name))
+	}
+	for _, s := range []struct {
+		dir string
+		is  func(name string) bool // ours
+	}{
+		{c.Spool, record},
+		{filepath.Join(c.Journal, "foreign"), record}, // addresses that pods brought along
+		{c.Journal, func(name string) bool { return name == "lock" || strings.HasPrefix(name, "journal") }},
 	} {
+		dir, is := s.dir, s.is
 		files, err := os.ReadDir(dir)
 		if errors.Is(err, os.ErrNotExist) {
 			continue

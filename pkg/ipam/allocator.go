@@ -2,7 +2,6 @@ package ipam
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -32,11 +31,17 @@ type Allocator struct {
 
 	mu      sync.Mutex
 	journal *journal
-	live    map[string]*Assignment   // by Key; a released one stays until the datastore knows
-	inUse   map[netip.Addr]string    // address → Key of who has it, or the device that routes to it
-	blocks  map[netip.Prefix]*owned  // owned
-	closing map[netip.Prefix]closing // being given back, or given back
-	suspect map[string]suspicion     // what the audit saw once
+	live    map[string]*Assignment    // by Key; a released one stays until the datastore knows
+	inUse   map[netip.Addr]string     // address → Key of who has it, or the device that routes to it
+	blocks  map[netip.Prefix]*owned   // owned
+	others  map[netip.Prefix]*other   // not owned: of other nodes, or nobody's
+	held    map[netip.Prefix]bool     // those of others that this node has addresses of
+	closing map[netip.Prefix]closing  // being given back, or given back
+	busy    map[string]bool           // Keys whose ADD is waiting for the datastore
+	mute    map[string]time.Time      // owners that did not say in time that they route a loan
+	routed  map[netip.Addr]model.Loan // own addresses on loan that this node's kernel routes
+	news    chan struct{}             // closed, and made anew, when a block that is not owned changes
+	suspect map[string]suspicion      // what the audit saw once
 	synced  bool
 	clash   map[netip.Addr]struct{} // addresses that the datastore gives to somebody else
 }
@@ -47,6 +52,11 @@ type owned struct {
 	obj   *v3.IPAMBlock // as last read or written; never changed in place
 	ready []int         // ordinals of the kept head that nobody uses, in FIFO order
 	idle  time.Time     // since when the block is empty; zero when it is not
+
+	// A write that keeps less may be under way, and may come to pass whatever its answer was. Until a later write of ours
+	// is confirmed, nothing is handed out but the first limit ordinals of the FIFO, and none that is barred.
+	limit  int
+	barred map[int]bool
 }
 
 // Options of New.
@@ -74,6 +84,7 @@ func New(o Options) (*Allocator, error) {
 		settling: make(chan struct{}, 1),
 		kick:     make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		journal: j, live: live, inUse: map[netip.Addr]string{},
+		others: map[netip.Prefix]*other{}, held: map[netip.Prefix]bool{}, busy: map[string]bool{}, mute: map[string]time.Time{}, news: make(chan struct{}),
 		blocks: map[netip.Prefix]*owned{}, closing: map[netip.Prefix]closing{}, clash: map[netip.Addr]struct{}{}, suspect: map[string]suspicion{},
 	}
 	if a.now == nil {
@@ -130,121 +141,6 @@ func (a *Allocator) Lookup(key string) (model.Endpoint, bool) {
 	return as.Endpoint, true
 }
 
-// Assign gives r's endpoint an address of each family that has a pool. It makes no API request while the node's own
-// heads have room, else it settles and claims within ctx. The caller must Activate or Release the endpoint.
-func (a *Allocator) Assign(ctx context.Context, r Request) (model.Endpoint, error) {
-	const attempts = 4
-	for try := 1; ; try++ {
-		ep, family6, err := a.assignReady(r)
-		switch {
-		case err == nil:
-			return ep, nil
-		case errors.Is(err, errReleasing):
-			err = a.Settle(ctx)
-		case errors.Is(err, ErrFull):
-			err = a.refill(ctx, family6)
-		default:
-			return model.Endpoint{}, err
-		}
-		if err != nil {
-			return model.Endpoint{}, err
-		}
-		if try == attempts {
-			return model.Endpoint{}, fmt.Errorf("%w: others took what was claimed, %d times", ErrFull, try)
-		}
-	}
-}
-
-// errReleasing: an endpoint of the same name has been released, and the datastore does not know yet.
-var errReleasing = errors.New("release under way")
-
-// assignReady is Assign from memory. With ErrFull it tells which family lacks an address.
-func (a *Allocator) assignReady(r Request) (ep model.Endpoint, family6 bool, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.synced {
-		return ep, false, ErrNotReady
-	}
-	key := r.Key()
-	if as := a.live[key]; as != nil {
-		switch {
-		case as.Released:
-			return ep, false, errReleasing
-		case as.Active:
-			return ep, false, ErrExists
-		default:
-			return ep, false, ErrBusy
-		}
-	}
-	pools := a.cluster.Pools()
-	as := &Assignment{Endpoint: r.Endpoint, Handle: handleID(r.Network, r.ContainerID), Since: a.now(), unseen: true}
-	as.Addrs = nil
-	var undo []func()
-	fail := func() {
-		for _, u := range slices.Backward(undo) {
-			u()
-		}
-	}
-	for _, family6 := range []bool{false, true} {
-		if !hasPool(pools, family6) {
-			continue
-		}
-		b := a.withRoom(pools, family6)
-		if b == nil {
-			fail()
-			return ep, family6, ErrFull
-		}
-		was := b.ready
-		undo = append(undo, func() { b.ready = was })
-		as.Addrs = append(as.Addrs, block.AddrAt(b.cidr, b.ready[0]))
-		b.ready = b.ready[1:]
-	}
-	if len(as.Addrs) == 0 {
-		return ep, false, ErrNoPool
-	}
-	if err := a.journal.append(entry{Op: opAssign, Assign: as}); err != nil {
-		fail()
-		return ep, false, err
-	}
-	a.live[key] = as
-	for _, addr := range as.Addrs {
-		a.inUse[addr] = key
-	}
-	a.wake()
-	return as.Endpoint, false, nil
-}
-
-// handleID is the handle of a container's addresses (Calico's form).
-func handleID(network, container string) string { return network + "." + container }
-
-func hasPool(pools []Pool, family6 bool) bool {
-	return slices.ContainsFunc(pools, func(p Pool) bool { return usable(p, family6) })
-}
-
-// usable says whether pods get addresses of p without asking for it.
-func usable(p Pool, family6 bool) bool {
-	return p.CIDR.Addr().Is6() == family6 && p.Workload && !p.Disabled && !p.Manual
-}
-
-// withRoom returns an own block with a ready ordinal, of the first pool in order that has one.
-func (a *Allocator) withRoom(pools []Pool, family6 bool) *owned {
-	for _, p := range pools {
-		if !usable(p, family6) {
-			continue
-		}
-		var best *owned
-		for cidr, b := range a.blocks {
-			if len(b.ready) > 0 && p.CIDR.Contains(cidr.Addr()) && (best == nil || cidr.Addr().Less(best.cidr.Addr())) {
-				best = b
-			}
-		}
-		if best != nil {
-			return best
-		}
-	}
-	return nil
-}
-
 // Activate says that the endpoint's routes stand: from now on it survives a restart of the agent.
 func (a *Allocator) Activate(key string) error {
 	a.mu.Lock()
@@ -280,17 +176,14 @@ func (a *Allocator) Release(key string) Released {
 	return Released{Endpoint: as.Endpoint, Found: true}
 }
 
-// recall makes an assignment of what the own blocks hold for a container that the journal does not know: a reboot took the
+// recall makes an assignment of what blocks hold for a container of this node that the journal does not know: a reboot took the
 // journal, and now the runtime deletes the sandboxes of before. The caller holds mu.
 func (a *Allocator) recall(key string) *Assignment {
 	container, ifName, _ := strings.Cut(key, "/")
 	as := &Assignment{Endpoint: model.Endpoint{ContainerID: container, IfName: ifName}, Since: a.now()}
-	for _, b := range a.blocks {
-		for o := range b.obj.Spec.Allocations {
-			addr, handle := block.AddrAt(b.cidr, o), block.Handle(b.obj, o)
-			if strings.HasSuffix(handle, "."+container) && block.Attr(b.obj, o).Secondary[block.AttrNode] == a.node && a.inUse[addr] == "" {
-				as.Handle, as.Addrs = handle, append(as.Addrs, addr)
-			}
+	for _, h := range a.holdings() {
+		if strings.HasSuffix(h.handle, "."+container) && a.inUse[h.addr] == "" {
+			as.Handle, as.Addrs = h.handle, append(as.Addrs, h.addr)
 		}
 	}
 	if len(as.Addrs) == 0 {
@@ -309,12 +202,20 @@ func (a *Allocator) wake() {
 	for _, b := range a.blocks {
 		ready += len(b.ready)
 	}
-	c := a.kick
 	if ready < lowWater {
-		c = a.urgent
+		a.hurry()
+		return
 	}
 	select {
-	case c <- struct{}{}:
+	case a.kick <- struct{}{}:
+	default:
+	}
+}
+
+// hurry makes the settle loop run at once.
+func (a *Allocator) hurry() {
+	select {
+	case a.urgent <- struct{}{}:
 	default:
 	}
 }
@@ -328,6 +229,7 @@ func (a *Allocator) Observe(obj *v3.IPAMBlock, gone bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	b := a.blocks[cidr]
+	a.learn(cidr, obj, gone)
 	if gone || obj.Spec.Deleted || block.Owner(obj) != a.node {
 		if b == nil || obj.UID != b.obj.UID && obj.Spec.SequenceNumber < b.obj.Spec.SequenceNumber {
 			return // not ours, or a late event of an earlier life: a new life's numbers start higher, at its time of birth
@@ -364,8 +266,12 @@ func (a *Allocator) install(cidr netip.Prefix, obj *v3.IPAMBlock) {
 		return
 	}
 	b := a.blocks[cidr]
+	size := len(obj.Spec.Allocations)
 	if b == nil {
-		b = &owned{cidr: cidr}
+		b = &owned{cidr: cidr, limit: block.Kept(size)}
+		if asked, _ := block.Wanted(obj); asked != "" {
+			b.limit = 0 // this node, before a crash, may have begun to answer
+		}
 		a.blocks[cidr] = b
 	}
 	b.obj = obj
@@ -373,14 +279,17 @@ func (a *Allocator) install(cidr netip.Prefix, obj *v3.IPAMBlock) {
 		b.idle = time.Time{}
 	}
 	head := obj.Spec.Unallocated
-	head = head[:min(len(head), block.Kept(len(obj.Spec.Allocations)))]
+	head = head[:min(len(head), block.KeptOf(obj), b.limit)]
 	b.ready = nil
 	for _, o := range head {
-		if _, used := a.inUse[block.AddrAt(cidr, o)]; !used {
+		if _, used := a.inUse[block.AddrAt(cidr, o)]; !used && !b.barred[o] {
 			b.ready = append(b.ready, o)
 		}
 	}
 	a.compare(b)
+	if a.owes(b) {
+		a.hurry()
+	}
 }
 
 // compare marks which assignments the block already has, and which it has no longer.
@@ -423,6 +332,10 @@ func (a *Allocator) Stats() Stats {
 	for _, b := range a.blocks {
 		s.Free += len(b.obj.Spec.Unallocated)
 		s.Ready += len(b.ready)
+		s.Lent += len(block.Loans(b.obj))
+	}
+	for cidr := range a.held {
+		s.Borrowed += len(a.others[cidr].mine)
 	}
 	return s
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -121,7 +120,7 @@ func (a *Allocator) dropRoutes(hasLink func(string) bool) {
 	}
 }
 
-// leaked returns what this node's pods hold in its blocks though neither journal nor kernel know of them, by handle.
+// leaked returns what blocks hold for this node's pods though neither journal nor kernel know of them, by handle.
 // An allocation whose interface lives is adopted: the journal was lost.
 // The caller holds mu.
 func (a *Allocator) leaked(hasLink func(string) bool, seen map[string]suspicion) map[string][]netip.Addr {
@@ -131,22 +130,18 @@ func (a *Allocator) leaked(hasLink func(string) bool, seen map[string]suspicion)
 		taken[as.HostVeth] = taken[as.HostVeth] || !as.Released
 	}
 	out := map[string][]netip.Addr{}
-	for _, b := range a.blocks {
-		for o := range b.obj.Spec.Allocations {
-			at := block.Attr(b.obj, o)
-			if at == nil || at.HandleID == nil || at.Secondary[block.AttrPod] == "" || at.Secondary[block.AttrNode] != a.node || known[*at.HandleID] {
-				continue
-			}
-			addr := block.AddrAt(b.cidr, o)
-			// The interface of a pod that lives in another sandbox now says nothing of the old one.
-			veth := model.HostVeth(at.Secondary[block.AttrNamespace], at.Secondary[block.AttrPod])
-			if hasLink(veth) && !taken[veth] {
-				a.adopt(*at.HandleID, at.Secondary, addr)
-				continue
-			}
-			if a.again(seen, addr.String()+" "+*at.HandleID, b.obj.Spec.SequenceNumberForAllocation[strconv.Itoa(o)]) {
-				out[*at.HandleID] = append(out[*at.HandleID], addr)
-			}
+	for _, h := range a.holdings() {
+		if h.secondary[block.AttrPod] == "" || known[h.handle] {
+			continue
+		}
+		// The interface of a pod that lives in another sandbox now says nothing of the old one.
+		veth := model.HostVeth(h.secondary[block.AttrNamespace], h.secondary[block.AttrPod])
+		if hasLink(veth) && !taken[veth] {
+			a.adopt(h.handle, h.secondary, h.addr)
+			continue
+		}
+		if a.again(seen, h.addr.String()+" "+h.handle, h.seq) {
+			out[h.handle] = append(out[h.handle], h.addr)
 		}
 	}
 	return out
@@ -199,7 +194,7 @@ func (a *Allocator) releaseLeaked(ctx context.Context, handle string, addrs []ne
 }
 
 // idleBlocks returns the blocks to give back now: empty for a grace period, not the family's last, and not needed for
-// the room that is kept ahead.
+// the room that is kept ahead. One whose pool is gone need not wait, since nobody gets an address of it any more.
 func (a *Allocator) idleBlocks() (out []netip.Prefix) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -210,14 +205,16 @@ func (a *Allocator) idleBlocks() (out []netip.Prefix) {
 	for _, b := range a.blocks {
 		if gives(b) {
 			count[b.cidr.Addr().Is6()]++
-			free[b.cidr.Addr().Is6()] += len(b.obj.Spec.Unallocated)
+			free[b.cidr.Addr().Is6()] += a.free(b)
 		}
 	}
 	for _, b := range a.ownBlocks() {
-		family6, size := b.cidr.Addr().Is6(), len(b.obj.Spec.Allocations)
+		family6, size := b.cidr.Addr().Is6(), a.free(b)
 		switch {
 		case !block.Empty(b.obj) || a.anyInUse(b.cidr):
 			b.idle = time.Time{}
+		case !slices.ContainsFunc(pools, func(p Pool) bool { return p.CIDR.Contains(b.cidr.Addr()) }):
+			out = append(out, b.cidr)
 		case b.idle.IsZero():
 			b.idle = a.now()
 		case a.now().Sub(b.idle) < grace:

@@ -14,34 +14,7 @@ import (
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
 	"github.com/margay-net/margay/pkg/ipam/block"
-	"github.com/margay-net/margay/pkg/model"
 )
-
-// refill makes room in a family's own heads: by settling, which moves the heads on, else by claiming a block.
-func (a *Allocator) refill(ctx context.Context, family6 bool) error {
-	if err := a.begin(ctx); err != nil {
-		return err
-	}
-	defer a.end()
-	if a.room(family6) {
-		return nil // somebody before us did it
-	}
-	settleErr := a.settle(ctx)
-	if a.room(family6) {
-		return nil
-	}
-	err := a.claim(ctx, func(p Pool) bool { return usable(p, family6) })
-	if err != nil {
-		return errors.Join(err, settleErr)
-	}
-	return nil
-}
-
-func (a *Allocator) room(family6 bool) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.withRoom(a.cluster.Pools(), family6) != nil
-}
 
 // claimAhead claims a block when a family's own blocks have little room left, so that ADD need not wait for it, and so
 // that the node can go on for a while without the API.
@@ -51,30 +24,45 @@ func (a *Allocator) claimAhead(ctx context.Context) error {
 	}
 	defer a.end()
 	for _, family6 := range []bool{false, true} {
-		pools := a.cluster.Pools()
+		pools := ofFamily(a.poolsFor(Request{}), family6)
 		a.mu.Lock()
 		free, synced := 0, a.synced
 		for cidr, b := range a.blocks {
 			for _, p := range pools {
-				if usable(p, family6) && p.CIDR.Contains(cidr.Addr()) {
-					free += len(b.obj.Spec.Unallocated)
+				if p.CIDR.Contains(cidr.Addr()) {
+					free += a.free(b)
 				}
 			}
 		}
 		a.mu.Unlock()
-		if !synced || !hasPool(pools, family6) || free >= lowWater {
+		if !synced || len(pools) == 0 || free >= lowWater {
 			continue
 		}
-		if err := a.claim(ctx, func(p Pool) bool { return usable(p, family6) }); err != nil && !errors.Is(err, ErrFull) {
+		if err := a.claim(ctx, pools); err != nil && !errors.Is(err, ErrFull) {
 			return err
 		}
 	}
 	return nil
 }
 
-// claim takes a new block of the first pool that fits and has one left. The caller holds settling.
-func (a *Allocator) claim(ctx context.Context, fits func(Pool) bool) error {
-	pools, config := a.cluster.Pools(), a.cluster.Config()
+// free counts a block's free addresses that are not reserved. The caller holds mu.
+func (a *Allocator) free(b *owned) int {
+	reserved := a.cluster.Reserved()
+	if len(reserved) == 0 {
+		return len(b.obj.Spec.Unallocated)
+	}
+	n := 0
+	for _, o := range b.obj.Spec.Unallocated {
+		if !covers(reserved, block.AddrAt(b.cidr, o)) {
+			n++
+		}
+	}
+	return n
+}
+
+// claim takes a new block of the first of the pools that has one left. The caller holds settling.
+func (a *Allocator) claim(ctx context.Context, pools []Pool) error {
+	config := a.cluster.Config()
 	a.mu.Lock()
 	owned := len(a.blocks)
 	a.mu.Unlock()
@@ -82,12 +70,13 @@ func (a *Allocator) claim(ctx context.Context, fits func(Pool) bool) error {
 		return fmt.Errorf("%w in this node's blocks, and IPAMConfiguration default has autoAllocateBlocks false", ErrFull)
 	}
 	if config.MaxBlocksPerHost > 0 && owned >= config.MaxBlocksPerHost {
-		return fmt.Errorf("%w in this node's %d blocks, and IPAMConfiguration default allows maxBlocksPerHost %d", ErrFull, owned, config.MaxBlocksPerHost)
+		strict := ""
+		if config.StrictAffinity {
+			strict = " and has strictAffinity true, which forbids to borrow of other nodes"
+		}
+		return fmt.Errorf("%w in this node's %d blocks, and IPAMConfiguration default allows maxBlocksPerHost %d%s", ErrFull, owned, config.MaxBlocksPerHost, strict)
 	}
 	for _, p := range pools {
-		if !fits(p) {
-			continue
-		}
 		ok, err := a.claimIn(ctx, p)
 		if err != nil {
 			return fmt.Errorf("claim a block of IP pool %s: %w", p.Name, err)
@@ -96,7 +85,7 @@ func (a *Allocator) claim(ctx context.Context, fits func(Pool) bool) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w and no free block in IP pools %s: add an IPPool, or delete pods", ErrFull, poolNames(pools, fits))
+	return fmt.Errorf("%w and no free block in IP pools %s: add an IPPool, or delete pods", ErrFull, poolNames(pools, func(Pool) bool { return true }))
 }
 
 // claimIn walks the blocks of a pool, from a place that depends on the node's name so that nodes seldom meet.
@@ -109,9 +98,10 @@ func (a *Allocator) claimIn(ctx context.Context, p Pool) (bool, error) {
 	h := fnv.New64a()
 	h.Write([]byte(a.node))
 	start := h.Sum64() % n
+	reserved := a.cluster.Reserved()
 	for i := range n {
 		cidr := block.Nth(p.CIDR, p.BlockBits, (start+i)%n)
-		if a.cluster.BlockExists(cidr) {
+		if a.cluster.BlockExists(cidr) || whollyReserved(reserved, cidr) {
 			continue
 		}
 		ok, err := a.claimBlock(ctx, cidr)
@@ -120,6 +110,11 @@ func (a *Allocator) claimIn(ctx context.Context, p Pool) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// whollyReserved says whether a single reservation covers all of a block.
+func whollyReserved(reserved []netip.Prefix, cidr netip.Prefix) bool {
+	return slices.ContainsFunc(reserved, func(p netip.Prefix) bool { return p.Bits() <= cidr.Bits() && p.Contains(cidr.Addr()) })
 }
 
 // claimBlock claims one block: affinity pending, block created, affinity confirmed. It reports false, and leaves nothing
@@ -153,6 +148,7 @@ func (a *Allocator) claimBlock(ctx context.Context, cidr netip.Prefix) (bool, er
 	}
 	a.mu.Lock()
 	delete(a.closing, cidr)
+	a.learn(cidr, b, false)
 	a.install(cidr, b)
 	a.mu.Unlock()
 	a.log.Info("claimed a block", "block", cidr.String())
@@ -234,7 +230,7 @@ func (a *Allocator) syncAffinity(ctx context.Context, aff *v3.BlockAffinity) err
 	b, err := a.ds.GetBlock(ctx, block.Name(cidr))
 	switch {
 	case err == nil && block.Owner(b) == a.node && aff.Spec.State == v3.AffinityConfirmed:
-		a.keep(cidr, b)
+		a.keep(cidr, b, false)
 		return nil
 	case err != nil && !apierrors.IsNotFound(err):
 		return err
@@ -244,100 +240,6 @@ func (a *Allocator) syncAffinity(ctx context.Context, aff *v3.BlockAffinity) err
 	}
 	_, err = a.claimBlock(ctx, cidr)
 	return err
-}
-
-// TunnelAddr returns the node's tunnel address under handle: the one that it has, in memory or in an own block, else the
-// head of an own block of a pool that allows tunnels. It is an assignment like a pod's and is settled like one; it stays
-// the node's as long as its pool allows tunnels and no other node has its block.
-func (a *Allocator) TunnelAddr(ctx context.Context, handle, kind string, family6 bool) (netip.Addr, error) {
-	fits := func(p Pool) bool { return p.Tunnel && !p.Disabled && p.CIDR.Addr().Is6() == family6 }
-	for claimed := false; ; claimed = true {
-		addr, err := a.tunnel(handle, kind, family6, fits)
-		if addr.IsValid() || err != nil {
-			return addr, err
-		}
-		if claimed {
-			return addr, fmt.Errorf("take tunnel address: %w", ErrFull)
-		}
-		if err = a.begin(ctx); err == nil {
-			err = a.claim(ctx, fits)
-			a.end()
-		}
-		if err != nil {
-			return addr, fmt.Errorf("take tunnel address of a pool with spec.allowedUses Tunnel: %w", err)
-		}
-	}
-}
-
-// HasTunnelAddr returns the tunnel address that the node has under handle, not valid when it has none. It takes none: a node
-// keeps its address for life, also while no pool needs tunnels, and goes on saying so.
-func (a *Allocator) HasTunnelAddr(handle, kind string, family6 bool) (netip.Addr, error) {
-	return a.tunnel(handle, kind, family6, func(Pool) bool { return false })
-}
-
-// tunnel is TunnelAddr from memory; it returns no address when no own block has room.
-func (a *Allocator) tunnel(handle, kind string, family6 bool, fits func(Pool) bool) (none netip.Addr, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.synced {
-		return none, ErrNotReady
-	}
-	as := &Assignment{Endpoint: model.Endpoint{ContainerID: handle, IfName: kind}, Tunnel: kind, Handle: handle, Since: a.now(), Active: true}
-	if old := a.live[as.Key()]; old != nil && !old.Released {
-		if a.keepsTunnel(old.Addrs[0]) {
-			return old.Addrs[0], nil
-		}
-		a.log.Warn("tunnel address is given up: its pool allows no tunnels any more, or another node has its block", "addr", old.Addrs[0].String())
-		a.retireTunnel(old)
-	}
-	for _, b := range a.ownBlocks() {
-		for o := range b.obj.Spec.Allocations {
-			if addr := block.AddrAt(b.cidr, o); b.cidr.Addr().Is6() == family6 && block.Handle(b.obj, o) == handle && a.inUse[addr] == "" && a.keepsTunnel(addr) {
-				as.Addrs = []netip.Addr{addr}
-			}
-		}
-	}
-	for _, p := range a.cluster.Pools() {
-		for _, b := range a.ownBlocks() {
-			if len(as.Addrs) == 0 && fits(p) && p.CIDR.Contains(b.cidr.Addr()) && len(b.ready) > 0 {
-				as.Addrs, as.unseen = []netip.Addr{block.AddrAt(b.cidr, b.ready[0])}, true
-				b.ready = b.ready[1:]
-			}
-		}
-	}
-	if len(as.Addrs) == 0 {
-		return none, nil
-	}
-	if err := a.journal.append(entry{Op: opAssign, Assign: as}); err != nil {
-		a.log.Error("tunnel address is not in the journal; after a crash it is found in its block", "err", err)
-	}
-	a.live[as.Key()] = as
-	a.inUse[as.Addrs[0]] = as.Key()
-	a.wake()
-	a.log.Info("tunnel address", "addr", as.Addrs[0].String(), "handle", handle)
-	return as.Addrs[0], nil
-}
-
-// retireTunnel ends the use of a tunnel address, which is given back like a pod's. It makes room for the next one under the
-// same handle: its key is another from now on. The caller holds mu.
-func (a *Allocator) retireTunnel(old *Assignment) {
-	a.forget(old)
-	gone := &Assignment{Endpoint: old.Endpoint, Tunnel: old.Tunnel, Handle: old.Handle, Since: old.Since, Active: true, Released: true, unseen: old.unseen}
-	gone.IfName += "-" + old.Addrs[0].String()
-	if err := a.journal.append(entry{Op: opAssign, Assign: gone}); err != nil {
-		a.log.Error("given-up tunnel address is not in the journal; after a crash it stays allocated", "addr", old.Addrs[0].String(), "err", err)
-	}
-	a.live[gone.Key()] = gone
-	a.inUse[gone.Addrs[0]] = gone.Key()
-	a.wake()
-}
-
-// keepsTunnel says whether a tunnel address may stay in use. The caller holds mu.
-func (a *Allocator) keepsTunnel(addr netip.Addr) bool {
-	cidr, _ := a.blockOf(addr)
-	owner := a.cluster.BlockOwner(cidr)
-	return (a.blocks[cidr] != nil || owner == "" || owner == a.node) &&
-		slices.ContainsFunc(a.cluster.Pools(), func(p Pool) bool { return p.Tunnel && p.CIDR.Contains(addr) })
 }
 
 // grace is how long the audit waits between its two looks.

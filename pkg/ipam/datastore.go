@@ -32,6 +32,8 @@ type Datastore interface {
 type Cluster interface {
 	// Pools returns the pools in the order in which addresses are taken from them.
 	Pools() []Pool
+	// Reserved returns the networks whose addresses are given only to who asks for them by name.
+	Reserved() []netip.Prefix
 	// Config returns the cluster's IPAM configuration.
 	Config() Config
 	// BlockExists says whether a block of this CIDR, or one that overlaps it, is known to exist.

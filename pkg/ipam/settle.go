@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -139,6 +138,8 @@ func (a *Allocator) gather() batch {
 	work := batch{cidr: map[netip.Prefix]struct{}{}}
 	for _, as := range a.live {
 		switch {
+		case as.taking && !as.Released:
+			continue
 		case as.Released:
 			work.give = append(work.give, released{as, as.unseen})
 		case !as.Settled:
@@ -155,7 +156,7 @@ func (a *Allocator) gather() batch {
 	}
 	cooldown, now := a.cluster.Config().Cooldown, a.now()
 	for cidr, b := range a.blocks {
-		if cooledAny(b.obj, cooldown, now) {
+		if cooledAny(b.obj, cooldown, now) || a.owes(b) {
 			work.cidr[cidr] = struct{}{}
 		}
 	}
@@ -172,9 +173,15 @@ func cooledAny(b *v3.IPAMBlock, cooldown time.Duration, now time.Time) bool {
 	return false
 }
 
-// blockOf returns the block that an address belongs to: an own one, or the one that its pool's block size makes.
+// blockOf returns the block that an address belongs to: an own one, one that this node borrows of, or the one that its
+// pool's block size makes. The caller holds mu.
 func (a *Allocator) blockOf(addr netip.Addr) (netip.Prefix, bool) {
 	for cidr := range a.blocks {
+		if cidr.Contains(addr) {
+			return cidr, true
+		}
+	}
+	for cidr := range a.held {
 		if cidr.Contains(addr) {
 			return cidr, true
 		}
@@ -192,7 +199,7 @@ func (a *Allocator) settleBlock(ctx context.Context, cidr netip.Prefix, work bat
 	cooldown := a.cluster.Config().Cooldown
 	var taken, lost []netip.Addr
 	write := func() error {
-		return a.writeBlock(ctx, cidr, func(b *v3.IPAMBlock) error {
+		return a.mustWriteBlock(ctx, cidr, func(b *v3.IPAMBlock) (must bool, err error) {
 			taken, lost = taken[:0], lost[:0]
 			block.Reap(b, cooldown, a.now())
 			for _, as := range work.give {
@@ -202,14 +209,14 @@ func (a *Allocator) settleBlock(ctx context.Context, cidr netip.Prefix, work bat
 			}
 			for _, as := range work.take {
 				for _, addr := range within(cidr, as.Addrs) {
-					if o := block.OrdinalOf(cidr, addr); block.Owner(b) != a.node && block.Handle(b, o) != as.Handle {
-						lost = append(lost, addr) // the head is its new owner's
+					if o := block.OrdinalOf(cidr, addr); !a.mayRetake(b, o, as.Handle) {
+						lost = append(lost, addr) // the head is its owner's
 					} else if block.Take(b, o, as.Handle, as.secondary(a.node)) != nil {
 						taken = append(taken, addr)
 					}
 				}
 			}
-			return nil
+			return a.lend(cidr, b), nil
 		})
 	}
 	err := write()
@@ -229,6 +236,13 @@ func (a *Allocator) settleBlock(ctx context.Context, cidr netip.Prefix, work bat
 		return fmt.Errorf("it belongs to node %q now, but pods of this node live in it; delete these pods: %v", a.cluster.BlockOwner(cidr), lost)
 	}
 	return err
+}
+
+// mayRetake says whether an address that a living pod of this node has may be written into a block: it is in it already, or
+// the block is this node's, or what can be borrowed.
+func (a *Allocator) mayRetake(b *v3.IPAMBlock, ordinal int, handle string) bool {
+	at := slices.Index(b.Spec.Unallocated, ordinal)
+	return block.Owner(b) == a.node || block.Handle(b, ordinal) == handle || block.Lends(b) && at >= block.KeptOf(b)
 }
 
 func addrsOf(list []*Assignment) (out []netip.Addr) {
@@ -259,101 +273,9 @@ func (a *Allocator) conflict(addr netip.Addr) {
 	a.log.Error("address of a pod of this node is allocated to another handle; delete one of the two pods", "addr", addr.String(), "endpoint", a.inUse[addr])
 }
 
-// writeBlock changes a block by compare-and-swap. When change leaves it as it was nothing is written.
-func (a *Allocator) writeBlock(ctx context.Context, cidr netip.Prefix, change func(*v3.IPAMBlock) error) error {
-	a.mu.Lock()
-	var obj *v3.IPAMBlock
-	if b := a.blocks[cidr]; b != nil {
-		obj = b.obj
-	}
-	a.mu.Unlock()
-	for try := 0; ; try++ {
-		if obj == nil {
-			var err error
-			if obj, err = a.ds.GetBlock(ctx, block.Name(cidr)); err != nil {
-				a.missing(cidr, err)
-				return err
-			}
-			if err := block.Check(obj); err != nil {
-				return err
-			}
-		}
-		b := obj.DeepCopy()
-		b.Spec.SequenceNumber++
-		if err := change(b); err != nil {
-			return err
-		}
-		if same(obj, b) {
-			a.keep(cidr, obj)
-			return nil
-		}
-		b, err := a.ds.UpdateBlock(ctx, b)
-		if err == nil {
-			a.keep(cidr, b)
-			return nil
-		}
-		if !apierrors.IsConflict(err) || try == writeTries {
-			a.missing(cidr, err)
-			return err
-		}
-		obj = nil
-	}
-}
-
-// missing ends the use of an own block that a request did not find.
-func (a *Allocator) missing(cidr netip.Prefix, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if b := a.blocks[cidr]; b != nil && apierrors.IsNotFound(err) {
-		a.lose(b, "")
-	}
-}
-
-// keep installs a block as read or written if it is ours, and ends its use if it no longer is.
-func (a *Allocator) keep(cidr netip.Prefix, obj *v3.IPAMBlock) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	_, closing := a.closing[cidr]
-	switch b := a.blocks[cidr]; {
-	case block.Owner(obj) == a.node && !closing:
-		a.install(cidr, obj)
-	case block.Owner(obj) != a.node && b != nil:
-		a.lose(b, block.Owner(obj))
-	}
-}
-
-// same compares what IPAM changes in a block.
-func same(x, y *v3.IPAMBlock) bool {
-	if len(x.Spec.Attributes) != len(y.Spec.Attributes) || len(x.Spec.Unallocated) != len(y.Spec.Unallocated) {
-		return false
-	}
-	for i := range x.Spec.Unallocated {
-		if x.Spec.Unallocated[i] != y.Spec.Unallocated[i] {
-			return false
-		}
-	}
-	for o := range x.Spec.Allocations {
-		p, q := block.Attr(x, o), block.Attr(y, o)
-		if (p == nil) != (q == nil) {
-			return false
-		}
-		if p != nil && (block.Handle(x, o) != block.Handle(y, o) || !p.ReleasedAt.Equal(q.ReleasedAt) || !maps.Equal(p.Secondary, q.Secondary)) {
-			return false
-		}
-	}
-	return true
-}
-
 // holds says whether the last known blocks give all of an assignment's addresses to it. The caller holds mu.
 func (a *Allocator) holds(as *Assignment) bool {
-	for _, addr := range as.Addrs {
-		cidr, _ := a.blockOf(addr)
-		b := a.blocks[cidr]
-		if b == nil || block.Handle(b.obj, block.OrdinalOf(cidr, addr)) != as.Handle {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(as.Addrs, func(addr netip.Addr) bool { return a.handleOf(addr) != as.Handle })
 }
 
 // forget drops an assignment that the datastore no longer has. The caller holds mu.

@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"errors"
+	"net/netip"
 	"time"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
@@ -16,7 +17,15 @@ type Pool = model.Pool
 type Config = model.IPAMConfig
 
 // Request asks for the addresses of one endpoint, one of each family that has a pool.
-type Request struct{ model.Endpoint }
+type Request struct {
+	model.Endpoint
+	// Pools are those that the endpoint may take addresses of, in order of preference; nil: all that give addresses without
+	// being asked for. (As in Calico an own block with room comes before a new block of whatever pool.) A family without a
+	// pool in it gets no address. They may be manual or have a namespace selector: who chose them has decided that.
+	Pools []Pool
+	// Addrs are static addresses, at most one of each family: just these, or an error. Pools is not looked at then.
+	Addrs []netip.Addr
+}
 
 // Assignment is an endpoint with its addresses, or one of the node's tunnels with its own, as the journal keeps it.
 type Assignment struct {
@@ -28,6 +37,7 @@ type Assignment struct {
 	Released bool           `json:"released,omitempty"` // the pod is gone
 	Settled  bool           `json:"settled,omitempty"`  // the datastore has it: blocks and handle
 	unseen   bool           // the datastore has never heard of it
+	taking   bool           // its static addresses are being taken just now
 	ended    time.Time      // when this process heard of its release
 	handle   *v3.IPAMHandle // as this process made it; nil: to be read before it is deleted
 }
@@ -56,6 +66,9 @@ var (
 	ErrNoPool   = errors.New("no IP pool is enabled for pods")
 	ErrFull     = errors.New("no free address")
 	ErrUnknown  = errors.New("no such endpoint")
+	// Of static addresses: somebody has it; it is in no enabled pool with use Workload.
+	ErrInUse      = errors.New("address is in use")
+	ErrNoSuchPool = errors.New("address is in no enabled IP pool for pods")
 )
 
 // Released is what Release did: the endpoint that ended, and whether there was one.
@@ -71,6 +84,8 @@ type Stats struct {
 	Blocks    int       // blocks owned
 	Free      int       // free addresses of owned blocks
 	Ready     int       // of these, what can be handed out without an API request
+	Borrowed  int       // addresses of this node in blocks that are not its own
+	Lent      int       // addresses of own blocks that live on other nodes
 	Conflicts int       // addresses that the datastore gives to somebody else
 	Oldest    time.Time // since when the oldest unsettled one waits
 }

@@ -1,152 +1,42 @@
 package ipam_test
 
 import (
-	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/klog/v2"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
 	"github.com/margay-net/margay/pkg/ipam"
-	"github.com/margay-net/margay/pkg/ipam/block"
-	"github.com/margay-net/margay/pkg/kube"
 	"github.com/margay-net/margay/pkg/model"
-	"github.com/margay-net/margay/pkg/store"
 	"github.com/margay-net/margay/test/apiserver"
 )
 
-// node is one node's allocator with its own watches, against a real API server.
-type node struct {
-	t      *testing.T
-	name   string
-	dir    string
-	config *rest.Config
-	alloc  *ipam.Allocator
-	stop   context.CancelFunc
-	done   sync.WaitGroup
-	links  map[string]bool // interfaces that the kernel would have
-	routes map[netip.Addr]string
-	clock  func() time.Time
+// walk is a random walk of a few nodes with what is true of their pods.
+type walk struct {
+	t        *testing.T
+	srv      *apiserver.Server
+	config   *rest.Config
+	rnd      *rand.Rand
+	nodes    []*node
+	pods     [][]model.Endpoint    // by node
+	owner    map[netip.Addr]string // address → Key
+	strict   bool
+	reserved []netip.Prefix
+	step     int
+
+	adds, full, lost, borrowed, static, refused int
 }
 
-func quiet() *slog.Logger {
-	if testing.Verbose() {
-		return slog.New(slog.NewTextHandler(os.Stderr, nil))
-	}
-	return slog.New(slog.NewTextHandler(io.Discard, nil))
-}
-
-func TestMain(m *testing.M) {
-	flag.Parse()
-	klog.SetSlogLogger(quiet())
-	os.Exit(m.Run())
-}
-
-func newNode(t *testing.T, name string, config *rest.Config) *node {
-	n := &node{t: t, name: name, dir: filepath.Join(t.TempDir(), name), config: config, links: map[string]bool{}, routes: map[netip.Addr]string{}, clock: time.Now}
-	n.start()
-	t.Cleanup(func() { n.crash() })
-	return n
-}
-
-// start starts the allocator as an agent does, and waits until it gives addresses.
-func (n *node) start() {
-	n.t.Helper()
-	client, err := kube.New(n.config)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(n.t.Context())
-	n.stop = stop
-	s := store.New()
-	n.alloc, err = ipam.New(ipam.Options{Node: n.name, Dir: n.dir, Boot: "1", Store: client, Cluster: s, Log: quiet(), Now: func() time.Time { return n.clock() }})
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	n.done.Go(func() { _ = kube.NewWatcher(client, s, n.alloc, quiet()).Run(ctx) })
-	for !s.InSync() {
-		time.Sleep(5 * time.Millisecond)
-	}
-	routes := map[netip.Addr]string{}
-	for a, dev := range n.routes {
-		routes[a] = dev
-	}
-	if err := n.alloc.Sync(ctx, routes); err != nil {
-		n.t.Fatal(err)
-	}
-	n.done.Go(func() { _ = n.alloc.Run(ctx) })
-}
-
-// crash ends the allocator as SIGKILL would: what is not in the journal or the datastore is lost.
-func (n *node) crash() {
-	n.stop()
-	n.alloc.Close()
-	n.done.Wait()
-}
-
-func (n *node) add(id string) (model.Endpoint, error) {
-	ctx, cancel := context.WithTimeout(n.t.Context(), 20*time.Second)
-	defer cancel()
-	ep := model.Endpoint{Network: "k8s-pod-network", ContainerID: id, IfName: "eth0", Namespace: "ns", Pod: "pod-" + id}
-	ep.HostVeth = model.HostVeth(ep.Namespace, ep.Pod)
-	ep, err := n.alloc.Assign(ctx, ipam.Request{Endpoint: ep})
-	if err != nil {
-		return ep, err
-	}
-	n.links[ep.HostVeth] = true
-	if err := n.alloc.Activate(ep.Key()); err != nil {
-		return ep, err
-	}
-	for _, a := range ep.Addrs {
-		n.routes[a] = ep.HostVeth
-	}
-	return ep, nil
-}
-
-func (n *node) del(ep model.Endpoint) {
-	delete(n.links, ep.HostVeth)
-	for _, a := range ep.Addrs {
-		delete(n.routes, a)
-	}
-	n.alloc.Release(ep.Key())
-}
-
-// server runs one API server with our CRDs.
-func server(t *testing.T) (*apiserver.Server, *rest.Config, *kube.Client) {
-	t.Helper()
-	s := apiserver.StartServer(t)
-	config := s.Config()
-	apiserver.InstallCRDs(t, config)
-	client, err := kube.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s, config, client
-}
-
-func makePool(t *testing.T, c *kube.Client, name, cidr string, bits int32) {
-	t.Helper()
-	if err := c.CreatePool(t.Context(), &v3.IPPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v3.IPPoolSpec{CIDR: cidr, BlockSize: bits}}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// TestWalk lets three nodes add, delete, crash, lose their journals and the API server, at random, and checks after each
-// step that no address is given twice, and at the end that datastore and pods agree.
+// TestWalk lets three nodes add, ask for addresses, delete, crash, lose answers, their journals and the API server, at random,
+// while reservations and strictAffinity change, in pools that are full most of the time. After each step it checks that no
+// address is given twice, and at the end that datastore and pods agree.
 func TestWalk(t *testing.T) {
 	srv, config, client := server(t)
 	makePool(t, client, "first", "10.50.0.0/28", 29)
@@ -154,85 +44,160 @@ func TestWalk(t *testing.T) {
 	makePool(t, client, "six", "fd00:50::/120", 124)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
-	var nodes []*node
-	for i := range 3 {
-		nodes = append(nodes, newNode(t, fmt.Sprintf("node%d", i), config))
+	w := &walk{t: t, srv: srv, config: config, rnd: rand.New(rand.NewPCG(seed, 1)), owner: map[netip.Addr]string{}, pods: make([][]model.Endpoint, 3)}
+	for i := range w.pods {
+		w.nodes = append(w.nodes, newNode(t, fmt.Sprintf("node%d", i), config))
+		w.nodes[i].flaky.Store(10)
 	}
-	owner := map[netip.Addr]string{}
-	pods := make([][]model.Endpoint, len(nodes))
-	steps, adds, full := 300, 0, 0
-	for step := range steps {
-		i := rnd.IntN(len(nodes))
-		n := nodes[i]
-		switch op := rnd.IntN(100); {
-		case op < 52:
-			ep, err := n.add(fmt.Sprintf("c%d", step))
-			if errors.Is(err, ipam.ErrFull) {
-				full++
-				break
-			}
-			if err != nil {
-				t.Fatalf("step %d: add: %v", step, err)
-			}
-			adds++
-			for _, a := range ep.Addrs {
-				if by := owner[a]; by != "" {
-					t.Fatalf("step %d: %s given to %s, but %s has it", step, a, ep.Key(), by)
-				}
-				owner[a] = ep.Key()
-			}
-			if len(ep.Addrs) != 2 {
-				t.Fatalf("step %d: %v: want one address of each family", step, ep.Addrs)
-			}
-			pods[i] = append(pods[i], ep)
-		case op < 90 && len(pods[i]) > 0:
-			k := rnd.IntN(len(pods[i]))
-			ep := pods[i][k]
-			pods[i] = append(pods[i][:k], pods[i][k+1:]...)
-			for _, a := range ep.Addrs {
-				delete(owner, a)
-			}
-			n.del(ep)
-		case op < 98:
-			damage := rnd.IntN(3) == 0
-			if damage {
-				settle(t, n) // what only a damaged line knew is lost; its address stays unused while its route is there
-			}
-			n.crash()
-			if damage {
-				spoil(t, filepath.Join(n.dir, "journal"), rnd)
-			}
-			n.start()
-		default:
-			if err := srv.Down(); err != nil {
-				t.Fatal(err)
-			}
-			for _, ep := range pods[i][:len(pods[i])/2] {
-				n.del(ep)
-				for _, a := range ep.Addrs {
-					delete(owner, a)
-				}
-			}
-			pods[i] = pods[i][len(pods[i])/2:]
-			if err := srv.Up(); err != nil {
-				t.Fatal(err)
-			}
+	for w.step = range 300 {
+		i := w.rnd.IntN(len(w.nodes))
+		if w.step == 150 {
+			w.down(i, w.nodes[i]) // takes longer than all the rest
+			continue
+		}
+		w.once(i)
+	}
+	t.Logf("%d pods added, %d with borrowed addresses, %d with static ones, %d refused, %d times full, %d answers lost", w.adds, w.borrowed, w.static, w.refused, w.full, w.lost)
+	if w.adds == 0 || w.full == 0 || w.borrowed == 0 {
+		t.Error("the walk never added a pod, never borrowed, or never found the pools full: it tests nothing")
+	}
+	for _, n := range w.nodes {
+		n.flaky.Store(0)
+	}
+	time.Sleep(300 * time.Millisecond) // the last late write
+	settleAll(t, w.nodes)
+	compare(t, client, w.nodes, w.owner)
+	for i, n := range w.nodes {
+		for len(w.pods[i]) > 0 {
+			w.del(i, n, 0)
 		}
 	}
-	t.Logf("%d pods added, %d times full", adds, full)
-	if adds == 0 || full == 0 {
-		t.Error("the walk never added a pod or never found the pools full: it tests nothing")
-	}
-	settleAll(t, nodes)
-	compare(t, client, nodes, owner)
-	for i, n := range nodes {
-		for _, ep := range pods[i] {
-			n.del(ep)
+	settleAll(t, w.nodes)
+	compare(t, client, w.nodes, nil)
+}
+
+// once does one step on node i.
+func (w *walk) once(i int) {
+	n := w.nodes[i]
+	switch op := w.rnd.IntN(100); {
+	case op < 46:
+		w.add(i, n)
+	case op < 54:
+		w.ask(i, n)
+	case op < 90 && len(w.pods[i]) > 0:
+		w.del(i, n, w.rnd.IntN(len(w.pods[i])))
+	case op < 93:
+		w.strict = !w.strict
+		configure(w.t, w.config, v3.IPAMConfigurationSpec{StrictAffinity: w.strict, AutoAllocateBlocks: true}, w.nodes...)
+	case op < 95:
+		cidr := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 50, 0, byte(4 * w.rnd.IntN(4))}), 30)
+		w.reserved = []netip.Prefix{cidr}
+		reserve(w.t, w.config, w.nodes, cidr.String())
+		for _, n := range w.nodes {
+			eventually(w.t, "reservation", func() bool { return n.store.Reserved()[0] == cidr })
 		}
+	default:
+		w.crash(n)
 	}
-	settleAll(t, nodes)
-	compare(t, client, nodes, nil)
+}
+
+func (w *walk) add(i int, n *node) {
+	ep, err := n.add(fmt.Sprintf("c%d", w.step))
+	if errors.Is(err, ipam.ErrFull) {
+		w.full++
+		return
+	}
+	if errors.Is(err, errLost) {
+		w.lost++
+		return
+	}
+	if err != nil {
+		w.t.Fatalf("step %d: add: %v", w.step, err)
+	}
+	w.adds++
+	if len(ep.Addrs) != 2 {
+		w.t.Fatalf("step %d: %v: want one address of each family", w.step, ep.Addrs)
+	}
+	lent := false
+	for _, a := range ep.Addrs {
+		for _, p := range w.reserved {
+			if p.Contains(a) {
+				w.t.Errorf("step %d: %s is reserved", w.step, a)
+			}
+		}
+		holder := n.holder(a) // "" of a block that this node claimed a moment ago
+		lent = lent || holder != "" && holder != n.name
+	}
+	if lent {
+		w.borrowed++
+	}
+	if lent && w.strict {
+		w.t.Errorf("step %d: %v: one of these is not of %s, though strictAffinity is true", w.step, ep.Addrs, n.name)
+	}
+	w.take(i, ep)
+}
+
+// ask adds a pod that asks for an address.
+func (w *walk) ask(i int, n *node) {
+	want := netip.AddrFrom4([4]byte{10, 50, 0, byte(w.rnd.IntN(16))})
+	ep, err := n.ask(fmt.Sprintf("s%d", w.step), ipam.Request{Addrs: []netip.Addr{want}})
+	if err != nil {
+		w.refused++
+		if !errors.Is(err, ipam.ErrInUse) && !errors.Is(err, errLost) && !w.strict {
+			w.t.Errorf("step %d: ask for %s: %v", w.step, want, err)
+		}
+		return
+	}
+	if len(ep.Addrs) != 1 || ep.Addrs[0] != want {
+		w.t.Fatalf("step %d: asked for %s, got %v", w.step, want, ep.Addrs)
+	}
+	w.static++
+	w.take(i, ep)
+}
+
+func (w *walk) take(i int, ep model.Endpoint) {
+	for _, a := range ep.Addrs {
+		if by := w.owner[a]; by != "" {
+			w.t.Fatalf("step %d: %s given to %s, but %s has it", w.step, a, ep.Key(), by)
+		}
+		w.owner[a] = ep.Key()
+	}
+	w.pods[i] = append(w.pods[i], ep)
+}
+
+func (w *walk) del(i int, n *node, k int) {
+	ep := w.pods[i][k]
+	w.pods[i] = append(w.pods[i][:k], w.pods[i][k+1:]...)
+	for _, a := range ep.Addrs {
+		delete(w.owner, a)
+	}
+	n.del(ep)
+}
+
+// crash kills an agent, and now and then its journal is damaged.
+func (w *walk) crash(n *node) {
+	damage := w.rnd.IntN(3) == 0
+	if damage {
+		settle(w.t, n) // what only a damaged line knew is lost; its address stays unused while its route is there
+	}
+	n.crash()
+	if damage {
+		spoil(w.t, filepath.Join(n.dir, "journal"), w.rnd)
+	}
+	n.start()
+}
+
+// down takes the API server away while half of a node's pods end.
+func (w *walk) down(i int, n *node) {
+	if err := w.srv.Down(); err != nil {
+		w.t.Fatal(err)
+	}
+	for range len(w.pods[i]) / 2 {
+		w.del(i, n, 0)
+	}
+	if err := w.srv.Up(); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // TestReleaseAfterReboot: the journal is gone with the boot, and the runtime deletes the sandboxes of before it.
@@ -267,102 +232,4 @@ func TestReleaseAfterReboot(t *testing.T) {
 	}
 	settle(t, n)
 	compare(t, client, []*node{n}, nil)
-}
-
-// spoil flips a byte of a file.
-func spoil(t *testing.T, path string, rnd *rand.Rand) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b[rnd.IntN(len(b))] ^= 0x5a
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// settleAll waits until nothing is left to write, and lets the audit look twice with a grace period in between.
-func settleAll(t *testing.T, nodes []*node) {
-	t.Helper()
-	for _, n := range nodes {
-		for look := range 3 {
-			settle(t, n)
-			n.clock = func() time.Time { return time.Now().Add(time.Duration(look) * 2 * time.Minute) }
-			if _, err := n.alloc.Audit(t.Context(), func(name string) bool { return n.links[name] }); err != nil {
-				t.Fatal(err)
-			}
-		}
-		settle(t, n)
-	}
-}
-
-func settle(t *testing.T, n *node) {
-	t.Helper()
-	var err error
-	for range 100 {
-		if err = n.alloc.Settle(t.Context()); err == nil && n.alloc.Stats().Unsettled == 0 {
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	t.Fatalf("%s: %d unsettled, %v", n.name, n.alloc.Stats().Unsettled, err)
-}
-
-// compare checks that blocks, handles and affinities say just what the pods have.
-func compare(t *testing.T, c *kube.Client, nodes []*node, owner map[netip.Addr]string) {
-	t.Helper()
-	handles, got := map[string]bool{}, map[netip.Addr]string{}
-	for _, n := range nodes {
-		affs, err := c.NodeAffinities(t.Context(), n.name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, aff := range affs {
-			b, err := c.GetBlock(t.Context(), block.Name(netip.MustParsePrefix(aff.Spec.CIDR)))
-			if err != nil || aff.Spec.State != v3.AffinityConfirmed || block.Owner(b) != n.name {
-				t.Errorf("affinity %s %s: block %v, %v", aff.Name, aff.Spec.State, b, err)
-				continue
-			}
-			if err := block.Check(b); err != nil {
-				t.Error(err)
-			}
-			for o, i := range b.Spec.Allocations {
-				if i != nil {
-					at := b.Spec.Attributes[*i]
-					handles[*at.HandleID] = true
-					got[block.AddrAt(netip.MustParsePrefix(b.Spec.CIDR), o)] = *at.HandleID
-				}
-			}
-		}
-		st := n.alloc.Stats()
-		if st.Conflicts != 0 {
-			t.Errorf("%s: %d conflicts", n.name, st.Conflicts)
-		}
-	}
-	if len(got) != len(owner) {
-		t.Errorf("datastore has %d addresses in use, pods have %d", len(got), len(owner))
-	}
-	for a, handle := range got {
-		if owner[a] == "" {
-			t.Errorf("%s is held by %s, which has no pod", a, handle)
-		}
-	}
-	for a, key := range owner {
-		if got[a] != "k8s-pod-network."+key[:len(key)-len("/eth0")] {
-			t.Errorf("%s of %s: datastore says %q", a, key, got[a])
-		}
-	}
-	all, err := c.Handles(t.Context())
-	if err != nil && !apierrors.IsNotFound(err) {
-		t.Fatal(err)
-	}
-	for _, h := range all {
-		if !handles[h.Spec.HandleID] {
-			t.Errorf("handle %s holds nothing", h.Spec.HandleID)
-		}
-		delete(handles, h.Spec.HandleID)
-	}
-	for h := range handles {
-		t.Errorf("handle %s is missing", h)
-	}
 }

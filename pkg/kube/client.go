@@ -1,13 +1,19 @@
-// Package kube is the agent's door to the Kubernetes API: one client for our resources and the few core kinds that the
-// agent needs, watches that fill the store, and the writers of the node's own status.
+// Package kube is the door to the Kubernetes API: one client for our resources and the few core kinds that the agent
+// needs, watches that fill the store, and the writers of the node's own status.
 //
-// It keeps no objects: a watch turns each into a small value of package model and forgets it. All writes are
+// It keeps no objects: a watch turns each into a small value of package model and forgets it. All writes of the agent are
 // compare-and-swap or patches of fields that are this node's alone.
+//
+// A cluster keeps our resources in one of two groups (Kinds, Client.Use). Everything here is written for
+// projectcalico.org/v3; where the cluster has crd.projectcalico.org/v1, the transport below the client turns requests and
+// answers from the one form into the other (bridge.go, form.go).
 package kube
 
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -26,8 +34,11 @@ const requestTimeout = 10 * time.Second
 
 // Client talks to one cluster.
 type Client struct {
-	core rest.Interface // core/v1
-	v3   rest.Interface // projectcalico.org/v3
+	core    rest.Interface     // core/v1
+	v3      rest.Interface     // projectcalico.org/v3, typed
+	dynamic dynamic.Interface  // the same, untyped
+	meta    metadata.Interface // metadata alone, of any kind
+	v1      *atomic.Bool       // it is kept in crd.projectcalico.org/v1
 }
 
 // Config returns how to reach the API: by the kubeconfig file if one is named, else by the pod's service account.
@@ -38,7 +49,8 @@ func Config(kubeconfig string) (*rest.Config, error) {
 	return clientcmd.BuildConfigFromFlags("", kubeconfig)
 }
 
-// New returns a client. It makes no request.
+// New returns a client of a cluster that keeps our resources in projectcalico.org/v3; Use says otherwise. It makes no
+// request.
 func New(config *rest.Config) (*Client, error) {
 	scheme := runtime.NewScheme()
 	if err := corev1.AddToScheme(scheme); err != nil {
@@ -49,6 +61,13 @@ func New(config *rest.Config) (*Client, error) {
 	}
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	codecs := serializer.NewCodecFactory(scheme)
+	v1 := new(atomic.Bool)
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // the agent batches its writes; a limiter would only delay them
+	if config.UserAgent == "" {
+		config.UserAgent = "margay-agent"
+	}
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &bridge{next: next, v1: v1} })
 	door := func(gv schema.GroupVersion, path, contentType string) (rest.Interface, error) {
 		c := rest.CopyConfig(config)
 		c.GroupVersion = &gv
@@ -56,8 +75,6 @@ func New(config *rest.Config) (*Client, error) {
 		c.ContentType = contentType
 		c.AcceptContentTypes = contentType
 		c.NegotiatedSerializer = codecs.WithoutConversion()
-		c.UserAgent = "margay-agent"
-		c.QPS = -1 // the agent batches its writes; a limiter would only delay them
 		client, err := rest.RESTClientFor(c)
 		if err != nil {
 			return nil, fmt.Errorf("make client of %s: %w", gv, err)
@@ -72,7 +89,15 @@ func New(config *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{core: core, v3: crds}, nil
+	untyped, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make client of %s: %w", v3.GroupVersion, err)
+	}
+	meta, err := metadata.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make client of metadata: %w", err)
+	}
+	return &Client{core: core, v3: crds, dynamic: untyped, meta: meta, v1: v1}, nil
 }
 
 // object is a pointer to T that is an API object.

@@ -21,6 +21,8 @@ const (
 	ipamconfigs = "ipamconfigurations"
 	felixes     = "felixconfigurations"
 	clusterinfo = "clusterinformations"
+
+	reservations = "ipreservations"
 )
 
 // GetBlock and the following methods make Client an ipam.Datastore.
@@ -63,13 +65,22 @@ func (c *Client) DeleteHandle(ctx context.Context, h *v3.IPAMHandle) error {
 	return remove(ctx, c.v3, handles, h)
 }
 
-// NodeAffinities lists the claims of one node.
+// NodeAffinities lists the claims of one node: those with its label, and those of older Calico, which have no labels.
 func (c *Client) NodeAffinities(ctx context.Context, node string) ([]v3.BlockAffinity, error) {
-	all, err := list[v3.BlockAffinityList](ctx, c.v3, affinities, metav1.ListOptions{LabelSelector: block.AffinitySelector(node)})
+	own, err := list[v3.BlockAffinityList](ctx, c.v3, affinities, metav1.ListOptions{LabelSelector: block.AffinitySelector(node)})
 	if err != nil {
 		return nil, err
 	}
-	return all.Items, nil
+	old, err := list[v3.BlockAffinityList](ctx, c.v3, affinities, metav1.ListOptions{LabelSelector: block.NoAffinitySelector})
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range old.Items {
+		if a.Spec.Node == node && a.Spec.Type != "virtual" {
+			own.Items = append(own.Items, a)
+		}
+	}
+	return own.Items, nil
 }
 
 // GetAffinity returns a claim.

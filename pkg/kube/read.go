@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -74,6 +75,25 @@ func readNode(n *corev1.Node, log *slog.Logger) model.Node {
 	return out
 }
 
+// annLabels has labels of a Node as JSON that calicoctl and margayctl set.
+const annLabels = "projectcalico.org/labels"
+
+// readLabels returns what node selectors look at: the labels of annLabels, and over them Kubernetes' own.
+func readLabels(n *corev1.Node, log *slog.Logger) map[string]string {
+	labels := map[string]string{}
+	if v := n.Annotations[annLabels]; v != "" {
+		if err := json.Unmarshal([]byte(v), &labels); err != nil {
+			log.Warn("node annotation is malformed and not used", "node", n.Name, "annotation", annLabels, "value", v)
+			labels = map[string]string{}
+		}
+	}
+	if labels == nil { // the annotation is null
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, n.Labels)
+	return labels
+}
+
 // readPool fills in a pool's defaults. The schema has refused most bad values; what it cannot see is an error that
 // names the field.
 func readPool(p *v3.IPPool) (model.Pool, error) {
@@ -90,7 +110,7 @@ func readPool(p *v3.IPPool) (model.Pool, error) {
 		Disabled: p.Spec.Disabled || !p.DeletionTimestamp.IsZero(),
 		Manual:   p.Spec.AssignmentMode == v3.AssignManual,
 
-		NodeSelector: p.Spec.NodeSelector, DisableBGPExport: p.Spec.DisableBGPExport,
+		NodeSelector: p.Spec.NodeSelector, NamespaceSelector: p.Spec.NamespaceSelector, DisableBGPExport: p.Spec.DisableBGPExport,
 	}
 	if out.BlockBits == 0 {
 		out.BlockBits = 26
@@ -142,4 +162,38 @@ func readParams(f *v3.FelixConfiguration) map[string]string {
 	return out
 }
 
-func blockOwner(b *v3.IPAMBlock) string { return block.Owner(b) }
+// readBlock takes what routes need of a block. Of a damaged one that is its owner alone.
+func readBlock(cidr netip.Prefix, b *v3.IPAMBlock) model.Block {
+	out := model.Block{CIDR: cidr, Node: block.Owner(b)}
+	if !block.Lends(b) || block.Check(b) != nil {
+		return out
+	}
+	var loans []model.Loan
+	for _, l := range block.Loans(b) {
+		loans = append(loans, model.Loan{Addr: block.AddrAt(cidr, l.Ordinal), Node: l.Node, Seq: l.Seq})
+	}
+	out.Loans = model.MakeLoans(loans)
+	return out
+}
+
+// readReservation takes the networks of an IPReservation; single addresses count as networks of one. What is neither is
+// logged and passed over.
+func readReservation(r *v3.IPReservation, log *slog.Logger) (out []netip.Prefix) {
+	for i, text := range r.Spec.ReservedCIDRs {
+		p, err := netip.ParsePrefix(text)
+		if addr, aerr := netip.ParseAddr(text); err != nil && aerr == nil {
+			p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil {
+			log.Error("reserved network is not used until it is corrected: it is no CIDR", "ipreservation", r.Name, "field", fmt.Sprintf("spec.reservedCIDRs[%d]", i), "value", text)
+			continue
+		}
+		out = append(out, p.Masked())
+	}
+	return out
+}
+
+// locked says whether the datastore is locked. There is one object of the kind, named default.
+func locked(i *v3.ClusterInformation) bool {
+	return i.Spec.DatastoreReady != nil && !*i.Spec.DatastoreReady
+}

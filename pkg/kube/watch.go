@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
-	"github.com/margay-net/margay/pkg/model"
+	"github.com/margay-net/margay/pkg/pods"
 	"github.com/margay-net/margay/pkg/store"
 )
 
@@ -29,6 +29,8 @@ type Watcher struct {
 	store  *store.Store
 	log    *slog.Logger
 	blocks BlockWatcher
+	node   string          // the own one; "" unless WithPods was called
+	pods   *pods.Directory // may be nil
 }
 
 // NewWatcher returns a watcher that has not started. blocks may be nil.
@@ -40,7 +42,7 @@ func NewWatcher(c *Client, s *store.Store, blocks BlockWatcher, log *slog.Logger
 func (w *Watcher) Run(ctx context.Context) error {
 	runs := []func(context.Context){
 		w.reflect(w.client.core, "nodes", &corev1.Node{}, &sink[*corev1.Node]{
-			put:    func(n *corev1.Node) { w.store.SetNode(readNode(n, w.log)) },
+			put:    w.putNode,
 			drop:   w.store.DeleteNode,
 			synced: func() { w.store.Synced(store.Nodes) },
 		}),
@@ -60,7 +62,18 @@ func (w *Watcher) Run(ctx context.Context) error {
 			drop:   func(name string) { w.store.SetParams(name, nil) },
 			synced: func() { w.store.Synced(store.Params) },
 		}),
+		w.reflect(w.client.v3, reservations, &v3.IPReservation{}, &sink[*v3.IPReservation]{
+			put:    func(r *v3.IPReservation) { w.store.SetReservation(r.Name, readReservation(r, w.log)) },
+			drop:   w.store.DeleteReservation,
+			synced: func() { w.store.Synced(store.Reservations) },
+		}),
+		w.reflect(w.client.v3, clusterinfo, &v3.ClusterInformation{}, &sink[*v3.ClusterInformation]{
+			put:    func(i *v3.ClusterInformation) { w.store.SetLocked(locked(i)) },
+			drop:   func(string) { w.store.SetLocked(false) },
+			synced: func() { w.store.Synced(store.Information) },
+		}),
 	}
+	runs = append(runs, w.podRuns()...)
 	done := make(chan struct{})
 	for _, run := range runs {
 		go func() { run(ctx); done <- struct{}{} }()
@@ -73,12 +86,23 @@ func (w *Watcher) Run(ctx context.Context) error {
 
 func (w *Watcher) reflect(c rest.Interface, resource string, of runtime.Object, to cache.ReflectorStore) func(context.Context) {
 	lw := cache.ToListWatcherWithWatchListSemantics(cache.NewListWatchFromClient(c, resource, "", fields.Everything()), c)
+	return w.reflector(lw, resource, of, to)
+}
+
+func (w *Watcher) reflector(lw cache.ListerWatcher, resource string, of runtime.Object, to cache.ReflectorStore) func(context.Context) {
 	r := cache.NewReflectorWithOptions(lw, of, to, cache.ReflectorOptions{
 		Name: resource,
 		// Back soon after the API server is back: it is one agent per node, jittered.
 		Backoff: &wait.Backoff{Duration: 500 * time.Millisecond, Cap: 8 * time.Second, Steps: 8, Factor: 2, Jitter: 1},
 	})
 	return func(ctx context.Context) { r.RunWithContext(ctx) }
+}
+
+func (w *Watcher) putNode(n *corev1.Node) {
+	w.store.SetNode(readNode(n, w.log))
+	if n.Name == w.node {
+		w.store.SetLabels(readLabels(n, w.log))
+	}
 }
 
 func (w *Watcher) putPool(p *v3.IPPool) {
@@ -104,7 +128,7 @@ func (w *Watcher) blockSink() *sink[*v3.IPAMBlock] {
 			if b.Spec.Deleted {
 				w.store.DeleteBlock(cidr)
 			} else {
-				w.store.SetBlock(model.Block{CIDR: cidr, Node: blockOwner(b)})
+				w.store.SetBlock(readBlock(cidr, b))
 			}
 			if w.blocks != nil {
 				w.blocks.Observe(b, b.Spec.Deleted)
@@ -134,7 +158,15 @@ type sink[T named] struct {
 	put    func(T)
 	drop   func(name string)
 	synced func()
+	key    func(T) string // what tells objects apart; nil: their names
 	names  map[string]struct{}
+}
+
+func (s *sink[T]) keyOf(o T) string {
+	if s.key != nil {
+		return s.key(o)
+	}
+	return o.GetName()
 }
 
 // Add puts an object.
@@ -146,7 +178,7 @@ func (s *sink[T]) Add(obj any) error {
 	if s.names == nil {
 		s.names = map[string]struct{}{}
 	}
-	s.names[o.GetName()] = struct{}{}
+	s.names[s.keyOf(o)] = struct{}{}
 	s.put(o)
 	return nil
 }
@@ -160,8 +192,8 @@ func (s *sink[T]) Delete(obj any) error {
 		obj = d.Obj
 	}
 	if o, ok := obj.(T); ok {
-		delete(s.names, o.GetName())
-		s.drop(o.GetName())
+		delete(s.names, s.keyOf(o))
+		s.drop(s.keyOf(o))
 	}
 	return nil
 }

@@ -88,7 +88,14 @@ type NAT struct {
 	// Tunnels are the devices of ours on which packets of the node itself must carry the device's own address, since
 	// their source was chosen before a Service's address was rewritten to a pod's.
 	Tunnels []string
+	// Floating are addresses by which pods of this node are reached beside their own. Sorted by External, each of which is
+	// there once.
+	Floating []Floating
 }
+
+// Floating is an address that is translated to a pod's own where packets come in. What the pod sends keeps its own
+// address as source, but for what it sends to itself by way of External.
+type Floating struct{ External, Internal netip.Addr }
 
 // PortRange is a range of TCP, UDP or SCTP ports, both ends included.
 type PortRange struct{ Min, Max uint16 }

@@ -8,6 +8,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -101,14 +103,51 @@ type Pool struct {
 	Tunnel      bool // tunnel devices may use it
 	Created     time.Time
 
-	NodeSelector     string
-	DisableBGPExport bool
+	NodeSelector      string
+	NamespaceSelector string // "" or all(): every namespace's
+	Elsewhere         bool   // its node selector does not select this node: only who asks for it by name gets addresses here
+	DisableBGPExport  bool
 }
 
-// Block is a block's CIDR and its owner, as routes need it.
+// Block is a block's CIDR and its owner, as routes need it, and which of its addresses live elsewhere.
 type Block struct {
-	CIDR netip.Prefix
-	Node string // "" when no host owns it
+	CIDR  netip.Prefix
+	Node  string // "" when no host owns it
+	Loans Loans
+}
+
+// Loan is an address that lives on another node than its block's owner.
+type Loan struct {
+	Addr netip.Addr
+	Node string
+	Seq  uint64 // the sequence number of the allocation: the next loan to the same node is another one
+}
+
+// Loans is a list of loans in a form that == compares: "ADDRESS NODE SEQUENCE" each, with a space after it. Most blocks have
+// none.
+type Loans string
+
+// MakeLoans puts a list together, which it sorts.
+func MakeLoans(list []Loan) Loans {
+	slices.SortFunc(list, func(x, y Loan) int { return x.Addr.Compare(y.Addr) })
+	var out strings.Builder
+	for _, l := range list {
+		out.WriteString(l.Addr.String() + " " + l.Node + " " + strconv.FormatUint(l.Seq, 10) + " ")
+	}
+	return Loans(out.String())
+}
+
+// List takes the list apart.
+func (l Loans) List() (out []Loan) {
+	words := strings.Fields(string(l))
+	for ; len(words) > 2; words = words[3:] {
+		addr, err := netip.ParseAddr(words[0])
+		seq, serr := strconv.ParseUint(words[2], 10, 64)
+		if err == nil && serr == nil {
+			out = append(out, Loan{Addr: addr, Node: words[1], Seq: seq})
+		}
+	}
+	return out
 }
 
 // Endpoint is a pod's interface on this node.
@@ -162,6 +201,7 @@ type Parameters struct {
 	NATPorts        PortRange
 	NATInterface    string
 	NFTables        string // Auto, Enabled or Disabled
+	FloatingIPs     bool   // pods may have floating addresses
 	IptablesBackend string // Auto, Legacy or NFT
 
 	// Pauses between full comparisons with the kernel; 0: never.

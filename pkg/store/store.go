@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/margay-net/margay/pkg/model"
 )
@@ -26,6 +27,8 @@ const (
 	Blocks
 	IPAMConfig
 	Params
+	Reservations
+	Information
 	kinds
 )
 
@@ -40,7 +43,13 @@ type Store struct {
 	blocks map[netip.Prefix]model.Block
 	bits   map[int]int // number of blocks by prefix length and family (IPv6: + 256)
 	config *model.IPAMConfig
+	labels map[string]string            // of the own node
 	params map[string]map[string]string // fields of FelixConfigurations by object name: default, node.<name>
+
+	reservations map[string][]netip.Prefix
+	reserved     []netip.Prefix // of all reservations; never changed in place
+
+	locked time.Time // since when the datastore is locked; zero: it is not
 }
 
 // New returns an empty store.
@@ -48,7 +57,7 @@ func New() *Store {
 	return &Store{
 		changed: make(chan struct{}, 1),
 		nodes:   map[string]model.Node{}, pools: map[string]model.Pool{}, blocks: map[netip.Prefix]model.Block{},
-		bits: map[int]int{}, params: map[string]map[string]string{},
+		bits: map[int]int{}, params: map[string]map[string]string{}, reservations: map[string][]netip.Prefix{},
 	}
 }
 
@@ -119,6 +128,24 @@ func (s *Store) NodeMap() map[string]model.Node {
 	return maps.Clone(s.nodes)
 }
 
+// SetLabels sets the own node's labels; the caller must not change them any more.
+func (s *Store) SetLabels(labels map[string]string) {
+	s.mu.Lock()
+	same := maps.Equal(s.labels, labels)
+	s.labels = labels
+	s.mu.Unlock()
+	if !same {
+		s.Touch()
+	}
+}
+
+// Labels returns the own node's labels; the caller must not change them.
+func (s *Store) Labels() map[string]string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.labels
+}
+
 // SetPool puts a pool in.
 func (s *Store) SetPool(p model.Pool) {
 	s.mu.Lock()
@@ -177,7 +204,7 @@ func bitsKey(p netip.Prefix) int {
 	return p.Bits()
 }
 
-// SetBlock puts a block in. It does not tell when its owner is the same.
+// SetBlock puts a block in. It does not tell when its owner and its loans are the same.
 func (s *Store) SetBlock(b model.Block) {
 	s.mu.Lock()
 	old, ok := s.blocks[b.CIDR]

@@ -12,6 +12,10 @@
 // is a blackhole, under the more specific routes of its live pods, so that packets for a dead pod end here and do not
 // circle.
 //
+// An address that another node than the block's owner has (a loan) gets a route of its own to that node, a /32 or /128, on
+// the owner under the blackhole and on all others under the block's route; the borrower needs none, since the pod's route is
+// there. Packets of nodes that have not heard of the loan yet go to the owner, which sends them on.
+//
 // What a pool's mode means for a block of another node:
 //
 //	VXLAN Always                     tunnel
@@ -25,6 +29,7 @@
 // answer the same on both nodes, so that a wrong length costs encapsulation at most, and never lets one side
 // encapsulate what the other sends plain.
 //
-// A node whose tunnel address or MAC isn't known yet gets no tunnel route for now. Blocks without an owner, of unknown
-// nodes, or not wholly inside a pool get no route either; own blocks always get their blackhole.
+// A node whose tunnel address or MAC isn't known yet gets no tunnel route for now. Blocks without an owner (but
+// for what of them is in use), of unknown nodes, or not wholly inside a pool get no route either; own blocks always get
+// their blackhole.
 package topology

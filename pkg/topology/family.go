@@ -133,12 +133,38 @@ func (f *family) route(b model.Block) (model.Route, bool) {
 	if b.Node == f.in.Self {
 		return model.Route{Dst: b.CIDR, Kind: model.RouteBlackhole, Proto: model.ProtoMargay}, true
 	}
-	p := f.peers[b.Node]
-	if p == nil || !p.addrOK {
+	pool, ok := f.pool(b.CIDR)
+	if !ok {
 		return model.Route{}, false
+	}
+	return f.via(b.CIDR, b.Node, pool)
+}
+
+// loans returns the routes for the addresses of a block that live on other nodes than its owner, this one left out: here
+// they are pods' routes.
+func (f *family) loans(b model.Block) (out []model.Route) {
+	if b.Loans == "" {
+		return nil
 	}
 	pool, ok := f.pool(b.CIDR)
 	if !ok {
+		return nil
+	}
+	for _, l := range b.Loans.List() {
+		if l.Node == f.in.Self || l.Node == b.Node || !b.CIDR.Contains(l.Addr) {
+			continue
+		}
+		if r, ok := f.via(netip.PrefixFrom(l.Addr, l.Addr.BitLen()), l.Node, pool); ok {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// via returns the route by which a node is reached for a destination in a pool.
+func (f *family) via(dst netip.Prefix, node string, pool model.Pool) (model.Route, bool) {
+	p := f.peers[node]
+	if p == nil || !p.addrOK {
 		return model.Route{}, false
 	}
 	switch {
@@ -147,9 +173,9 @@ func (f *family) route(b model.Block) (model.Route, bool) {
 			return model.Route{}, false
 		}
 		p.used = true
-		return model.Route{Dst: b.CIDR, Dev: f.dev, Via: p.tunnel, OnLink: true, Proto: model.ProtoMargay}, true
+		return model.Route{Dst: dst, Dev: f.dev, Via: p.tunnel, OnLink: true, Proto: model.ProtoMargay}, true
 	case p.near && f.under.Parent != "" && (pool.VXLAN == model.EncapCrossSubnet || unencapsulated(pool)):
-		return model.Route{Dst: b.CIDR, Dev: f.under.Parent, Via: p.addr.Addr(), Proto: model.ProtoMargay}, true
+		return model.Route{Dst: dst, Dev: f.under.Parent, Via: p.addr.Addr(), Proto: model.ProtoMargay}, true
 	}
 	return model.Route{}, false
 }

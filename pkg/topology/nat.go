@@ -34,7 +34,12 @@ func (f *family) nat() *model.NAT {
 	if f.tunnel {
 		out.Tunnels = []string{f.dev}
 	}
-	if len(out.Sources) == 0 && len(out.Tunnels) == 0 {
+	for _, a := range o.Floating {
+		if a.External.Is6() == f.six {
+			out.Floating = append(out.Floating, a)
+		}
+	}
+	if len(out.Sources) == 0 && len(out.Tunnels) == 0 && len(out.Floating) == 0 {
 		return nil
 	}
 	slices.SortFunc(out.Sources, netip.Prefix.Compare)

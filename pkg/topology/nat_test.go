@@ -30,6 +30,15 @@ func TestNAT(t *testing.T) {
 		if got := of(); got != nil {
 			t.Errorf("no natOutgoing and no tunnel: %+v", got)
 		}
+		four, six := model.Floating{External: netip.MustParseAddr("192.0.2.7")}, model.Floating{External: netip.MustParseAddr("2001:db8::7")}
+		in.NAT.Floating = []model.Floating{four, six}
+		own := four
+		if f.six {
+			own = six
+		}
+		if got := of(); got == nil || !reflect.DeepEqual(got.Floating, []model.Floating{own}) {
+			t.Errorf("floating addresses alone: %+v", got)
+		}
 		in.Pools[0].NATOutgoing = true
 		in.NAT = NATOptions{Address: netip.MustParseAddr("192.0.2.1"), Ports: model.PortRange{Min: 1, Max: 2}, Interface: "eth+"}
 		want := &model.NAT{Sources: []netip.Prefix{f.pool()}, Spared: []netip.Prefix{outside, f.pool()}, Ports: in.NAT.Ports, Interface: "eth+"}

@@ -41,6 +41,7 @@ type NATOptions struct {
 	Address    netip.Addr
 	Ports      model.PortRange
 	Interface  string
+	Floating   []model.Floating // of both families, sorted
 }
 
 // Wanted is what one node's kernel should hold. The slices are sorted by their keys.
@@ -75,6 +76,7 @@ func Build(in Input) Wanted {
 			if r, ok := f.route(b); ok {
 				w.Routes = append(w.Routes, r)
 			}
+			w.Routes = append(w.Routes, f.loans(b)...)
 		}
 		f.entries(&w)
 		if six {
@@ -87,12 +89,15 @@ func Build(in Input) Wanted {
 	return w
 }
 
-// owned returns the blocks that have an owner, sorted by CIDR, each once.
+// owned returns the blocks that have an owner, or addresses in use without one, sorted by CIDR, each once.
 func (w *Wanted) owned(in []model.Block) []model.Block {
 	blocks := make([]model.Block, 0, len(in))
 	for _, b := range in {
-		if b.Node != "" && b.CIDR.IsValid() {
-			blocks = append(blocks, model.Block{CIDR: b.CIDR.Masked(), Node: b.Node})
+		if l := b.Loans.List(); len(l) == 1 && b.CIDR.IsSingleIP() {
+			b.Node, b.Loans = l[0].Node, "" // one destination has one route
+		}
+		if (b.Node != "" || b.Loans != "") && b.CIDR.IsValid() {
+			blocks = append(blocks, model.Block{CIDR: b.CIDR.Masked(), Node: b.Node, Loans: b.Loans})
 		}
 	}
 	slices.SortFunc(blocks, func(a, b model.Block) int {

@@ -268,3 +268,48 @@ func BenchmarkBuild10kBlocks(b *testing.B) {
 		}
 	}
 }
+
+// Addresses on loan: every node but the borrower has a route of its own for each, by the pool's mode.
+func TestLoans(t *testing.T) {
+	both(t, func(t *testing.T, f fam) {
+		at := func(i, n int) netip.Addr {
+			a := f.block(i).Addr()
+			for range n {
+				a = a.Next()
+			}
+			return a
+		}
+		to := func(r model.Route, addr netip.Addr) model.Route {
+			r.Dst = netip.PrefixFrom(addr, addr.BitLen())
+			return r
+		}
+		in := f.input("CrossSubnet", "Never")
+		in.Nodes[name(2)] = f.node(2) // has no block of its own
+		in.Blocks[0].Loans = model.MakeLoans([]model.Loan{{Addr: at(0, 5), Node: name(11)}, {Addr: at(0, 3), Node: name(1)}})
+		in.Blocks[1].Loans = model.MakeLoans([]model.Loan{{Addr: at(1, 0), Node: name(0)}, {Addr: at(1, 1), Node: name(2)}, {Addr: at(1, 2), Node: "unknown"}})
+		in.Blocks = append(in.Blocks, model.Block{CIDR: f.block(12), Loans: model.MakeLoans([]model.Loan{{Addr: at(12, 7), Node: name(11)}})})
+		want := []model.Route{
+			f.hole(0), to(f.plain(1), at(0, 3)), to(f.tunnel(11), at(0, 5)),
+			f.plain(1), to(f.plain(2), at(1, 1)),
+			f.tunnel(11), to(f.tunnel(11), at(12, 7)),
+		}
+		if w := Build(in); !reflect.DeepEqual(w.Routes, want) {
+			t.Errorf("have\n%v, want\n%v", w.Routes, want)
+		}
+		in.Blocks = in.Blocks[:3]
+		single := netip.PrefixFrom(at(20, 0), at(20, 0).BitLen())
+		in.Blocks[1] = model.Block{CIDR: single, Node: name(1), Loans: model.MakeLoans([]model.Loan{{Addr: single.Addr(), Node: name(11)}})}
+		n := 0
+		for _, r := range Build(in).Routes {
+			if r.Dst == single {
+				n++
+				if r != to(f.tunnel(11), single.Addr()) {
+					t.Errorf("a block of one address on loan has route %v", r)
+				}
+			}
+		}
+		if n != 1 {
+			t.Errorf("a block of one address on loan has %d routes", n)
+		}
+	})
+}

@@ -64,10 +64,7 @@ func (c *cluster) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	text := strings.NewReplacer("$NAMESPACE", namespace,
-		"$TOOLS", cmp.Or(os.Getenv("MARGAY_E2E_TOOLS"), "kube.test/netutils:1"),
-		"$AGNHOST", cmp.Or(os.Getenv("MARGAY_E2E_AGNHOST"), "kube.test/agnhost:1")).Replace(string(b))
-	if _, err := c.apply(ctx, text); err != nil {
+	if err := c.applyPods(ctx, string(b)); err != nil {
 		return err
 	}
 	for _, what := range []string{"daemonset/web", "daemonset/tools", "daemonset/shell"} {
@@ -80,6 +77,14 @@ func (c *cluster) setUp(ctx context.Context) error {
 		return err
 	}
 	return c.read(ctx)
+}
+
+// applyPods makes what is missing of the tests' pods.
+func (c *cluster) applyPods(ctx context.Context, template string) error {
+	_, err := c.apply(ctx, strings.NewReplacer("$NAMESPACE", namespace,
+		"$TOOLS", cmp.Or(os.Getenv("MARGAY_E2E_TOOLS"), "kube.test/netutils:1"),
+		"$AGNHOST", cmp.Or(os.Getenv("MARGAY_E2E_AGNHOST"), "kube.test/agnhost:1")).Replace(template))
+	return err
 }
 
 func (c *cluster) tearDown(ctx context.Context) {

@@ -9,6 +9,7 @@
 //	MARGAY_E2E            1; else all tests are skipped, whatever KUBECONFIG happens to name
 //	KUBECONFIG            the cluster
 //	KUBECTL               the program, "kubectl" when not set
+//	MARGAYCTL             the program, "margayctl" when not set
 //	MARGAY_E2E_TOOLS      an image with bash, ip, bridge, ping, curl, dig, iperf3, tcpdump; that of test/kube when not set
 //	MARGAY_E2E_AGNHOST    the agnhost image; that of test/kube when not set
 //	MARGAY_E2E_HACK       the folder hack, where it governs this cluster: switches on the tests that stop the API

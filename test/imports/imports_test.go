@@ -32,6 +32,7 @@ var layers = []struct {
 	{"pkg/api/v3", nil},
 	{"pkg/cni/wire", nil},
 	{"pkg/selector", []string{"pkg/model"}},
+	{"pkg/pods", []string{"pkg/model", "pkg/selector"}},
 	{"pkg/store", []string{"pkg/model", "pkg/selector"}},
 	{"pkg/topology", []string{"pkg/model", "pkg/selector", "pkg/store"}},
 	{"pkg/policy", []string{"pkg/model", "pkg/selector", "pkg/store"}},
@@ -86,6 +87,9 @@ func check(pkg, imported string) error {
 	}
 	if within(pkg, pure...) && within(imported, impure...) && imported != "net/netip" {
 		return errors.New("it is pure: no I/O, no kernel, no Kubernetes")
+	}
+	if within(imported, "github.com/osrg/gobgp") && !within(pkg, "pkg/bgp") {
+		return errors.New("only pkg/bgp may")
 	}
 	if within(imported, "k8s.io/client-go") && !within(pkg, clientGo...) {
 		return errors.New("only these may: " + strings.Join(clientGo, ", "))

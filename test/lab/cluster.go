@@ -31,25 +31,28 @@ type Cluster struct {
 	Core     *kubernetes.Clientset
 	API      *kube.Client
 	Programs *Programs // under test
-	any      *dynamic.DynamicClient
+	any      dynamic.Interface
 	dir      string
 }
 
 // Start builds the programs and runs an API server. TestMain calls it once for a package, and Stop at the end. With
 // MARGAY_LAB_RACE=1 in the environment agents have the race detector in them, and tests fail when it finds something.
-func Start() (*Cluster, error) {
+func Start() (*Cluster, error) { return StartIn(kube.GroupV3) }
+
+// StartIn is Start for an API server that keeps our resources in just this group; agents find out by themselves.
+func StartIn(group string) (*Cluster, error) {
 	dir, err := os.MkdirTemp("", "margay-lab-bin-")
 	if err != nil {
 		return nil, err
 	}
 	c := &Cluster{dir: dir, Programs: &Programs{Version: "under test", dir: filepath.Join(dir, "new")}}
-	if err := c.start(); err != nil {
+	if err := c.start(group); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
 	return c, nil
 }
 
-func (c *Cluster) start() error {
+func (c *Cluster) start(group string) error {
 	root, err := apiserver.Root()
 	if err != nil {
 		return err
@@ -63,17 +66,24 @@ func (c *Cluster) start() error {
 	config := c.Server.Config()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := apiserver.Install(ctx, config, apiserver.CRDs, "ClusterRole", "ClusterRoleBinding"); err != nil {
+	kinds := []string{apiserver.CRDs, "ClusterRole", "ClusterRoleBinding"}
+	if group == kube.GroupV1 {
+		if err := apiserver.InstallV1(ctx, config); err != nil {
+			return err
+		}
+		kinds = kinds[1:]
+	}
+	if err := apiserver.Install(ctx, config, kinds...); err != nil {
 		return err
 	}
 	if c.Core, err = kubernetes.NewForConfig(config); err != nil {
 		return err
 	}
-	if c.API, err = kube.New(config); err != nil {
+	if c.API, err = kube.Connect(ctx, config, group); err != nil {
 		return err
 	}
-	c.any, err = dynamic.NewForConfig(config)
-	return err
+	c.any = c.API.Dynamic()
+	return nil
 }
 
 // Stop ends the API server and removes what was built.
@@ -86,7 +96,7 @@ func (c *Cluster) Stop() error {
 }
 
 // resources are what a lab leaves in the API server.
-var resources = strings.Fields("ippools ipamblocks ipamhandles blockaffinities ipamconfigurations felixconfigurations clusterinformations")
+var resources = strings.Fields("ippools ipamblocks ipamhandles blockaffinities ipamconfigurations felixconfigurations clusterinformations ipreservations")
 
 // clean deletes what an earlier lab has left, and waits until lists from the API server's cache say so too.
 func (c *Cluster) clean(ctx context.Context) error {

@@ -47,6 +47,7 @@ type Pod struct {
 	Node  *Node
 	Name  string // in namespace default
 	ID    string // of the sandbox
+	UID   string // as the runtime tells it; NewPod makes one that kubelet would not
 	NS    *NS
 	Addrs []netip.Addr  // after a successful Add: IPv4 first
 	Took  time.Duration // of the last call
@@ -63,6 +64,7 @@ func (n *Node) NewPod(name string) *Pod {
 	defer n.lab.mu.Unlock()
 	n.lab.next++
 	p := &Pod{Node: n, Name: name, ID: fmt.Sprintf("%08x%016x", n.lab.next, time.Now().UnixNano()), NS: ns}
+	p.UID = "uid-" + p.ID
 	n.lab.t.Cleanup(ns.Close)
 	// Descriptors' numbers are used again, this name is not: it is gone when the namespace is.
 	link := filepath.Join(n.dir, "netns-"+p.ID)
@@ -92,7 +94,7 @@ func (p *Pod) Handle() string { return "k8s-pod-network." + p.ID }
 func (p *Pod) runtimeConf() *libcni.RuntimeConf {
 	return &libcni.RuntimeConf{ContainerID: p.ID, NetNS: p.NS.Path(), IfName: "eth0", Args: [][2]string{
 		{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "default"}, {"K8S_POD_NAME", p.Name},
-		{"K8S_POD_INFRA_CONTAINER_ID", p.ID}, {"K8S_POD_UID", "uid-" + p.ID},
+		{"K8S_POD_INFRA_CONTAINER_ID", p.ID}, {"K8S_POD_UID", p.UID},
 	}}
 }
 

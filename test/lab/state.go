@@ -222,7 +222,27 @@ func objects[T any](l *Lab, resource string) (out []*T, err error) {
 	return out, nil
 }
 
-// WaitRoutes waits until each node routes, or drops, just the blocks of the nodes that exist. It fits labs in which every
+// routed lists the destinations that a node should route, or drop: the blocks of the nodes that exist, and what of them other
+// nodes have borrowed.
+func (l *Lab) routed(blocks map[netip.Prefix]*v3.IPAMBlock, n *Node) (want []string) {
+	exists := func(name string) bool {
+		return slices.ContainsFunc(l.Nodes, func(o *Node) bool { return o.Name == name })
+	}
+	for cidr, b := range blocks {
+		if exists(block.Owner(b)) {
+			want = append(want, cidr.String())
+		}
+		for _, loan := range block.Loans(b) {
+			if addr := block.AddrAt(cidr, loan.Ordinal); loan.Node != n.Name && exists(loan.Node) {
+				want = append(want, netip.PrefixFrom(addr, addr.BitLen()).String())
+			}
+		}
+	}
+	slices.Sort(want)
+	return want
+}
+
+// WaitRoutes waits until each node routes, or drops, just the blocks of the nodes that exist, and borrowed addresses. It fits labs in which every
 // node reaches every other.
 func (l *Lab) WaitRoutes(d time.Duration) time.Duration {
 	l.t.Helper()
@@ -231,14 +251,8 @@ func (l *Lab) WaitRoutes(d time.Duration) time.Duration {
 		if err != nil {
 			return err
 		}
-		var want []string
-		for cidr, b := range blocks {
-			if slices.ContainsFunc(l.Nodes, func(n *Node) bool { return n.Name == block.Owner(b) }) {
-				want = append(want, cidr.String())
-			}
-		}
-		slices.Sort(want)
 		for _, n := range l.Nodes {
+			want := l.routed(blocks, n)
 			var have []string
 			for _, line := range n.State() {
 				if rest, ok := strings.CutPrefix(line, "route "); ok {

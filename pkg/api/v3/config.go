@@ -154,7 +154,7 @@ type ClusterInformationSpec struct {
 	// CalicoVersion is the version that calicoctl compares itself with.
 	// +optional
 	CalicoVersion string `json:"calicoVersion,omitempty"`
-	// DatastoreReady is for Calico's tools: made true, and not read.
+	// DatastoreReady false locks the datastore: no addresses are given out. True when not set.
 	// +optional
 	DatastoreReady *bool `json:"datastoreReady,omitempty"`
 	// Variant is the product's name.

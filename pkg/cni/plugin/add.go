@@ -3,6 +3,7 @@ package plugin
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -110,6 +111,9 @@ func validAssigned(a *wire.Assigned) error {
 		if addr.Is6() {
 			minMTU = minMTU6
 		}
+	}
+	if mac, err := net.ParseMAC(a.MAC); a.MAC != "" && (err != nil || len(mac) != 6 || mac[0]&1 != 0) {
+		return fmt.Errorf("mac %q can't be a pod's", a.MAC)
 	}
 	if a.MTU < minMTU || a.MTU > maxMTU {
 		return fmt.Errorf("mtu %d is not in %d..%d", a.MTU, minMTU, maxMTU)

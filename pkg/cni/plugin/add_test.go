@@ -65,6 +65,47 @@ func TestAddMTU(t *testing.T) {
 	}
 }
 
+// A pod that asks for an Ethernet address has it from its first moment on, and the result tells.
+func TestAddMAC(t *testing.T) {
+	l, pod := newLab(t), newNS(t)
+	wireUp(t, l.node, newNS(t)) // the node has addresses to ask from
+	l.agent.addrs, l.agent.mac = []netip.Addr{pod4, pod6}, "1c:0c:0a:c0:ff:ee"
+	r := l.add(call{id: "c1", pod: "web", netns: pod.path})
+	if got := pod.link(t, "eth0").Attrs().HardwareAddr.String(); got != l.agent.mac || r.Interfaces[1].Mac != l.agent.mac {
+		t.Errorf("eth0 has %s, the result says %s", got, r.Interfaces[1].Mac)
+	}
+	if got := l.node.link(t, r.Interfaces[0].Name).Attrs().HardwareAddr.String(); got != "ee:ee:ee:ee:ee:ee" {
+		t.Errorf("the host side has %s", got)
+	}
+	echo(t, pod, pod4, l.node)
+	echo(t, pod, pod6, l.node)
+}
+
+// What the configuration allows beyond the usual reaches the agent, and nothing where it allows nothing: a former agent
+// refuses what it does not know.
+func TestAddFeatures(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                           "<nil>",
+		`{}`:                         "<nil>",
+		`{"ip_addrs_no_ipam":false}`: "<nil>",
+		`{"ip_addrs_no_ipam":true}`:  "&{true false}",
+		`{"floating_ips":true,"of_a_later_calico":1}`: "&{false true}",
+	} {
+		l, pod := newLab(t), newNS(t)
+		c := call{verb: "ADD", id: "c1", pod: "web", netns: pod.path}
+		if text != "" {
+			c.conf = map[string]any{"feature_control": json.RawMessage(text)}
+		}
+		l.mustRun(c)
+		if got := fmt.Sprint(l.agent.requests(wire.OpAssign)[0].Features); got != want {
+			t.Errorf("feature_control %s: the agent was told %s, want %s", text, got, want)
+		}
+		if got := l.agent.requests(wire.OpActivate)[0].Features; got != nil {
+			t.Errorf("activate tells of %v", got)
+		}
+	}
+}
+
 // Where neither side may speak IPv6, a pod without such an address is left so, and a pod with one gets it.
 func TestAddIPv6Disabled(t *testing.T) {
 	for _, addrs := range [][]netip.Addr{{pod4}, {pod6}, {pod4, pod6}} {
@@ -277,18 +318,20 @@ func TestValidAssigned(t *testing.T) {
 		t.Error(err)
 	}
 	for name, change := range map[string]func(*wire.Assigned){
-		"no address":            func(a *wire.Assigned) { a.Addrs = nil },
-		"second of its family":  func(a *wire.Assigned) { a.Addrs = []netip.Addr{pod4, pod4.Next()} },
-		"224.0.0.1 can't":       func(a *wire.Assigned) { a.Addrs = []netip.Addr{netip.MustParseAddr("224.0.0.1")} },
-		"127.0.0.1 can't":       func(a *wire.Assigned) { a.Addrs = []netip.Addr{netip.MustParseAddr("127.0.0.1")} },
-		"::ffff:10.0.0.1 can't": func(a *wire.Assigned) { a.Addrs = []netip.Addr{netip.MustParseAddr("::ffff:10.0.0.1")} },
-		"invalid IP can't":      func(a *wire.Assigned) { a.Addrs = []netip.Addr{{}} },
-		"mtu 1279":              func(a *wire.Assigned) { a.MTU = 1279 },
-		"mtu 0":                 func(a *wire.Assigned) { a.MTU = 0 },
-		"mtu 65536":             func(a *wire.Assigned) { a.MTU = 65536 },
-		`"eth0" can't`:          func(a *wire.Assigned) { a.HostVeth = "eth0" },
-		`"cali0123456789ab"`:    func(a *wire.Assigned) { a.HostVeth = "cali0123456789ab" },
-		`"cali/../x"`:           func(a *wire.Assigned) { a.HostVeth = "cali/../x" },
+		"no address":                    func(a *wire.Assigned) { a.Addrs = nil },
+		"second of its family":          func(a *wire.Assigned) { a.Addrs = []netip.Addr{pod4, pod4.Next()} },
+		"224.0.0.1 can't":               func(a *wire.Assigned) { a.Addrs = []netip.Addr{netip.MustParseAddr("224.0.0.1")} },
+		"127.0.0.1 can't":               func(a *wire.Assigned) { a.Addrs = []netip.Addr{netip.MustParseAddr("127.0.0.1")} },
+		"::ffff:10.0.0.1 can't":         func(a *wire.Assigned) { a.Addrs = []netip.Addr{netip.MustParseAddr("::ffff:10.0.0.1")} },
+		"invalid IP can't":              func(a *wire.Assigned) { a.Addrs = []netip.Addr{{}} },
+		`mac "02:00" can't`:             func(a *wire.Assigned) { a.MAC = "02:00" },
+		`mac "01:00:5e:00:00:01" can't`: func(a *wire.Assigned) { a.MAC = "01:00:5e:00:00:01" },
+		"mtu 1279":                      func(a *wire.Assigned) { a.MTU = 1279 },
+		"mtu 0":                         func(a *wire.Assigned) { a.MTU = 0 },
+		"mtu 65536":                     func(a *wire.Assigned) { a.MTU = 65536 },
+		`"eth0" can't`:                  func(a *wire.Assigned) { a.HostVeth = "eth0" },
+		`"cali0123456789ab"`:            func(a *wire.Assigned) { a.HostVeth = "cali0123456789ab" },
+		`"cali/../x"`:                   func(a *wire.Assigned) { a.HostVeth = "cali/../x" },
 	} {
 		a := ok
 		change(&a)

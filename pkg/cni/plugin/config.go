@@ -25,9 +25,16 @@ type config struct {
 	Socket     string          `json:"socket"` // the agent's, absolute; default wire.SocketPath
 	Spool      string          `json:"spool"`  // directory, absolute; default wire.SpoolDir
 	IPAM       *types.IPAM     `json:"ipam"`   // absent, empty or calico-ipam: addresses come from the agent
+	Features   features        `json:"feature_control"`
 	PrevResult json.RawMessage `json:"prevResult"`
 	// Valid is GC's list; nil when the key is absent, null where it is an empty list.
 	Valid json.RawMessage `json:"cni.dev/valid-attachments"`
+}
+
+// features are what pods may ask for only where the configuration says so (Calico's names).
+type features struct {
+	IPAddrsNoIPAM bool `json:"ip_addrs_no_ipam"`
+	FloatingIPs   bool `json:"floating_ips"`
 }
 
 // ignoredKeys are accepted and have no effect: what runtimes add, and what a configuration written for Calico has. The
@@ -36,13 +43,13 @@ const ignoredKeys = `
 	args capabilities runtimeConfig dns cni.dev/attachments
 	alpha_features container_settings dataplane_options datastore_type desired_ip endpoint_status_dir
 	etcd_authority etcd_ca_cert_file etcd_cert_file etcd_discovery_srv etcd_endpoints etcd_key_file etcd_scheme
-	feature_control hostname include_default_routes kubernetes
+	hostname include_default_routes kubernetes
 	log_file_max_age log_file_max_count log_file_max_size log_file_path log_level
 	mode mtu nodename nodename_file nodename_file_optional num_queues policy policy_setup_timeout_seconds
 	require_mtu_file vxlan_mac_prefix vxlan_vni`
 
 // ownKeys are the keys of config.
-const ownKeys = `cniVersion name type socket spool ipam prevResult cni.dev/valid-attachments`
+const ownKeys = `cniVersion name type socket spool ipam feature_control prevResult cni.dev/valid-attachments`
 
 // parseConfig reads a configuration. Its errors are CNI errors that name the field and the way out.
 func parseConfig(data []byte) (*config, error) {

@@ -57,6 +57,8 @@ func TestParseConfigErrors(t *testing.T) {
 		{"relative spool", `{"spool":"spool"}`, 7, []string{`"spool"`, wire.SpoolDir}},
 		{"foreign ipam", `{"ipam":{"type":"host-local"}}`, 7, []string{"ipam.type", "host-local", "IPPool"}},
 		{"ipam is a string", `{"ipam":"calico-ipam"}`, 7, []string{`"ipam"`, "is a string, want an object"}},
+		{"feature is a string", `{"feature_control":{"ip_addrs_no_ipam":"true"}}`, 7, []string{"feature_control.ip_addrs_no_ipam", "is a string, want a bool"}},
+		{"features are a list", `{"feature_control":[]}`, 7, []string{`"feature_control"`, "want an object"}},
 		{"ipam type is a number", `{"ipam":{"type":1}}`, 7, []string{"ipam.type", "number"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -293,6 +293,7 @@ type testAgent struct {
 	mu    sync.Mutex
 	addrs []netip.Addr // what assign gives
 	mtu   int
+	mac   string
 	hooks map[wire.Op]func(*wire.Request) *wire.Response
 	raw   map[wire.Op]string // written instead of an answer
 	seen  []wire.Request
@@ -392,7 +393,7 @@ func (a *testAgent) answer(req *wire.Request) *wire.Response {
 	switch req.Op {
 	case wire.OpAssign:
 		a.holds[key] = req
-		return &wire.Response{Assigned: &wire.Assigned{Addrs: a.addrs, HostVeth: req.HostVeth, MTU: a.mtu}}
+		return &wire.Response{Assigned: &wire.Assigned{Addrs: a.addrs, HostVeth: req.HostVeth, MTU: a.mtu, MAC: a.mac}}
 	case wire.OpActivate:
 		if err := a.node.do(func() error { return a.activate(a.holds[key].HostVeth) }); err != nil {
 			return &wire.Response{Code: wire.Internal, Msg: err.Error()}

@@ -81,7 +81,7 @@ func podName(containerID string) string {
 
 // request makes a request about this sandbox.
 func (s *sandbox) request(op wire.Op) *wire.Request {
-	return &wire.Request{
+	r := &wire.Request{
 		Op:          op,
 		Network:     s.conf.Name,
 		ContainerID: s.containerID,
@@ -91,6 +91,10 @@ func (s *sandbox) request(op wire.Op) *wire.Request {
 		PodUID:      s.podUID,
 		HostVeth:    model.InterfaceVeth(s.namespace, s.pod, s.ifName),
 	}
+	if f := s.conf.Features; op == wire.OpAssign && f != (features{}) {
+		r.Features = &wire.Features{IPAddrsNoIPAM: f.IPAddrsNoIPAM, FloatingIPs: f.FloatingIPs}
+	}
+	return r
 }
 
 // String is the pod and the interface, for errors.

@@ -64,6 +64,13 @@ func addVeth(host *netlink.Handle, pod *podNS, ifName string, want *wire.Assigne
 	link := netlink.NewVeth(attrs)
 	link.PeerName = ifName
 	link.PeerNamespace = netlink.NsFd(pod.fd)
+	if want.MAC != "" { // born with it: nobody has heard of another one
+		mac, err := net.ParseMAC(want.MAC)
+		if err != nil {
+			return nil, err
+		}
+		link.PeerHardwareAddr = mac
+	}
 	return link, host.LinkAdd(link)
 }
 

@@ -52,6 +52,10 @@ func answer(err error, code wire.Code) *wire.Response {
 		return &wire.Response{Code: wire.Invalid, Msg: err.Error(), Hint: "DEL the container before it is added again"}
 	case errors.Is(err, ipam.ErrFull):
 		return &wire.Response{Code: wire.Exhausted, Msg: err.Error()}
+	case errors.Is(err, ipam.ErrInUse):
+		return &wire.Response{Code: wire.NotReady, Msg: err.Error(), Hint: "end who has the address (kubectl get pods -A -o wide), or ask for another one in the pod's annotation"}
+	case errors.Is(err, ipam.ErrNoSuchPool):
+		return &wire.Response{Code: wire.Invalid, Msg: err.Error(), Hint: "ask for an address of an enabled IPPool (kubectl get ippools) in the pod's annotation"}
 	case errors.Is(err, ipam.ErrNoPool):
 		return &wire.Response{Code: wire.NotReady, Msg: err.Error(), Hint: "make an IPPool, or enable one (kubectl get ippools)"}
 	case errors.Is(err, ipam.ErrNotReady), errors.Is(err, context.DeadlineExceeded):
@@ -111,15 +115,15 @@ func (s *Server) assign(ctx context.Context, c *conn, r *wire.Request) *wire.Res
 	want := model.Endpoint{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName, Namespace: r.Namespace, Pod: r.Pod,
 		HostVeth: model.InterfaceVeth(r.Namespace, r.Pod, r.IfName)}
 	key := want.Key()
-	ep, err := s.IPAM.Assign(ctx, ipam.Request{Endpoint: want})
-	if err != nil {
-		return answer(fmt.Errorf("assign address to pod %s/%s: %w", r.Namespace, r.Pod, err), wire.Internal)
+	ep, mac, failed := s.give(ctx, r, want)
+	if failed != nil {
+		return failed
 	}
 	c.open[key] = ep
 	s.mu.Lock()
 	s.open[key] = ep
 	s.mu.Unlock()
-	return &wire.Response{Assigned: &wire.Assigned{Addrs: ep.Addrs, HostVeth: ep.HostVeth, MTU: s.MTU()}}
+	return &wire.Response{Assigned: &wire.Assigned{Addrs: ep.Addrs, HostVeth: ep.HostVeth, MTU: s.MTU(), MAC: mac}}
 }
 
 func (s *Server) activate(ctx context.Context, c *conn, r *wire.Request) *wire.Response {

@@ -50,6 +50,8 @@ type Options struct {
 	Spool     string
 	IPAM      IPAM
 	Dataplane Dataplane
+	Pods      Pods         // nil: nobody asks for anything
+	Foreign   Foreign      // nil where Pods is
 	MTU       func() int   // of pods' interfaces, in bytes
 	Ready     func() error // nil when pods can be added; else why not
 	Served    Served       // may be nil

@@ -67,6 +67,15 @@ type Request struct {
 	Addrs []netip.Addr `json:"addrs,omitempty"`
 	// Valid of gc: the attachments that live; all others of Network are to be released.
 	Valid []Attachment `json:"valid,omitempty"`
+	// Features of assign: what the CNI configuration allows pods beyond the usual; nil: nothing. A former agent refuses a
+	// request that has the field, so it is sent only where it says something.
+	Features *Features `json:"features,omitempty"`
+}
+
+// Features are those that a CNI configuration has to allow, in feature_control (Calico's names).
+type Features struct {
+	IPAddrsNoIPAM bool `json:"ipAddrsNoIpam,omitempty"` // addresses that IPAM has no part in
+	FloatingIPs   bool `json:"floatingIPs,omitempty"`   // pods that ask for floating addresses start even where these have no effect
 }
 
 // Attachment names one interface of one container.
@@ -91,6 +100,9 @@ type Assigned struct {
 	Addrs    []netip.Addr `json:"addrs"`    // one per family at most
 	HostVeth string       `json:"hostVeth"` // name of the host side
 	MTU      int          `json:"mtu"`      // bytes, of both sides
+	// MAC is the Ethernet address of the pod's side, in colon form; "": the kernel's choice. A former plugin refuses an
+	// answer that has the field, so a pod that asks for an address fails with it until the plugin is replaced.
+	MAC string `json:"mac,omitempty"`
 }
 
 // Code says in machine-readable form why a request failed.

@@ -15,6 +15,7 @@ import (
 var requests = []Request{
 	{Op: OpStatus},
 	{Op: OpAssign, Network: "k8s-pod-network", ContainerID: "c1", IfName: "eth0", Namespace: "default", Pod: "web", PodUID: "u1", HostVeth: "cali0123456789a"},
+	{Op: OpAssign, Network: "k8s-pod-network", ContainerID: "c1", IfName: "eth0", Features: &Features{IPAddrsNoIPAM: true, FloatingIPs: true}},
 	{Op: OpCheck, ContainerID: "c1", IfName: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}},
 	{Op: OpGC, Network: "k8s-pod-network", Valid: []Attachment{{ContainerID: "c1", IfName: "eth0"}, {ContainerID: "c2", IfName: "net1"}}},
 }
@@ -23,6 +24,7 @@ var responses = []Response{
 	{},
 	{Code: Exhausted, Msg: "no free address in pool default-ipv4-ippool", Hint: "make a pool"},
 	{Assigned: &Assigned{Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, HostVeth: "cali0123456789a", MTU: 1450}},
+	{Assigned: &Assigned{Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, HostVeth: "cali0123456789a", MTU: 1450, MAC: "02:00:00:00:00:01"}},
 	{Removed: true},
 }
 

@@ -69,9 +69,12 @@ func (w wanted) wants(at place, chosen Backend, have listing, random bool) (r ru
 		family = 1
 	}
 	ours := at.legacy == (chosen == Legacy)
-	if at.section == nat {
-		if ours {
+	if at.section != filter {
+		switch {
+		case ours && at.section == nat:
 			r = natRules(w.nat[family], at.six, random)
+		case ours:
+			r = floatingRules(w.nat[family], at.six)
 		}
 		return r, w.natKnown
 	}
@@ -131,15 +134,17 @@ func (t *Tables) apply(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// inPlace tells whether the rules of natOutgoing are where they are wanted.
+// inPlace tells whether the rules in table nat are where they are wanted.
 func (t *Tables) inPlace(want wanted) bool {
 	for _, six := range []bool{false, true} {
-		at := place{kind{legacy: t.chosen == Legacy, six: six}, nat}
-		have, looked := t.have[at]
-		p := t.programs[at.kind]
-		r, _ := want.wants(at, t.chosen, have, p == nil || p.HasRandomFully())
-		if r != nil && (!looked || sections[nat].script(have, r) != "") {
-			return false
+		for i, s := range sections {
+			at := place{kind{legacy: t.chosen == Legacy, six: six}, i}
+			have, looked := t.have[at]
+			p := t.programs[at.kind]
+			r, _ := want.wants(at, t.chosen, have, p == nil || p.HasRandomFully())
+			if i != filter && r != nil && (!looked || s.script(have, r) != "") {
+				return false
+			}
 		}
 	}
 	return true

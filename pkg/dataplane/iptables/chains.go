@@ -21,11 +21,15 @@ type section struct {
 var sections = [...]section{
 	{table: "filter", hook: "FORWARD", chains: []string{"MARGAY-FORWARD"}},
 	{table: "nat", hook: "POSTROUTING", chains: []string{"MARGAY-NAT", "MARGAY-NAT-OUT"}},
+	{table: "nat", hook: "PREROUTING", chains: []string{"MARGAY-FLOATING"}},
+	{table: "nat", hook: "OUTPUT", chains: []string{"MARGAY-FLOATING-OUT"}},
 }
 
 const (
-	filter = 0 // index of sections
-	nat    = 1
+	filter = iota // index of sections
+	nat
+	floatingIn
+	floatingOut
 )
 
 // rules are those of each chain of a section, as iptables takes them behind "-A CHAIN"; nil: no chains.
@@ -48,7 +52,7 @@ func forwardRules() rules {
 
 // natRules say what is masqueraded in a family; random is whether iptables knows of --random-fully.
 func natRules(n *model.NAT, six, random bool) rules {
-	if n == nil || len(n.Sources) == 0 && len(n.Tunnels) == 0 {
+	if n == nil || len(n.Sources) == 0 && len(n.Tunnels) == 0 && len(n.Floating) == 0 {
 		return nil
 	}
 	randomly := ""
@@ -63,7 +67,7 @@ func natRules(n *model.NAT, six, random bool) rules {
 		}
 		return slices.Compact(out)
 	}
-	main := of(n.Sources, "-s %s -j MARGAY-NAT-OUT")
+	main := append(loopRules(n, six), of(n.Sources, "-s %s -j MARGAY-NAT-OUT")...)
 	for _, dev := range n.Tunnels {
 		if deviceName.MatchString(dev) {
 			main = append(main, "-o "+dev+" -m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL -j MASQUERADE"+randomly)
@@ -84,6 +88,35 @@ func natRules(n *model.NAT, six, random bool) rules {
 		}
 	}
 	return rules{main, append(out, leaves+translate(n, model.PortRange{}, six)+randomly)}
+}
+
+// loopRules give what a pod sends to itself by way of a floating address that address as source.
+func loopRules(n *model.NAT, six bool) (out []string) {
+	seen := map[netip.Addr]bool{}
+	for _, f := range n.Floating {
+		if f.Internal.Is6() == six && !seen[f.Internal] {
+			seen[f.Internal] = true
+			out = append(out, fmt.Sprintf("-s %[1]s -d %[1]s -j SNAT --to-source %s", f.Internal, f.External))
+		}
+	}
+	return out
+}
+
+// floatingRules translate a family's floating addresses to the pods' own.
+func floatingRules(n *model.NAT, six bool) rules {
+	if n == nil {
+		return nil
+	}
+	var out []string
+	for _, f := range n.Floating {
+		if f.External.Is6() == six {
+			out = append(out, fmt.Sprintf("-d %s -j DNAT --to-destination %s", f.External, f.Internal))
+		}
+	}
+	if out == nil {
+		return nil
+	}
+	return rules{out}
 }
 
 // deviceName is what can be a device's name in a script. By any other nothing can leave.

@@ -1,6 +1,7 @@
 // Package iptables owns what must live in iptables' own tables: the chain MARGAY-FORWARD in table filter, and, where people
-// chose iptables for natOutgoing, MARGAY-NAT and MARGAY-NAT-OUT in table nat; and for each the rule that leads to it, the
-// first after kube-proxy's in FORWARD and in POSTROUTING. It executes iptables, by github.com/coreos/go-iptables, and iptables-restore, which that
+// chose iptables for natOutgoing, MARGAY-NAT and MARGAY-NAT-OUT in table nat, and for floating addresses MARGAY-FLOATING and
+// MARGAY-FLOATING-OUT there; and for each the rule that leads to it, the
+// first after kube-proxy's in FORWARD, POSTROUTING, PREROUTING and OUTPUT. It executes iptables, by github.com/coreos/go-iptables, and iptables-restore, which that
 // does not know; never while a pod waits.
 //
 // # Forwarding
@@ -30,13 +31,14 @@
 //
 // MARGAY-NAT and MARGAY-NAT-OUT say what the table of package nft says, see there, without sets: one rule for each source
 // and each spared network. Switch changes from one to the other; the new rules are in place before the old ones go, and
-// running connections go on, since the kernel keeps in conntrack what it decided on their first packet.
+// running connections go on, since the kernel keeps in conntrack what it decided on their first packet. The same holds for
+// floating addresses: one rule for each.
 //
 // # Promises
 //
 // What is wanted is there soon after it was set. When somebody deletes or changes it, moves it from its place, or
 // adds to our chains, it is mended at once with nft, whose events tell, and within LookEvery with legacy, which has no
-// events. A look executes two programs for each family and takes some 10 ms: with legacy a thousandth of a processor. A table is changed in one step. What is right is not written again; rules are told by a hash of their content
+// events. A look executes four programs for each family and takes some 10 ms: with legacy a thousandth of a processor. A table is changed in one step. What is right is not written again; rules are told by a hash of their content
 // in a comment, since iptables gives them back in a form that its versions vary. Before SetForward nothing is done in table
 // filter, before SetNAT nothing in table nat, and rules of others are not touched, ever.
 //

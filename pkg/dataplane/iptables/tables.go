@@ -133,8 +133,8 @@ func concerns(e nft.Event) bool {
 		return slices.Contains(hints[:], e.Chain)
 	}
 	for _, s := range sections {
-		if e.Table == s.table {
-			return e.Chain == "" || e.Chain == s.hook || slices.Contains(s.chains, e.Chain)
+		if e.Table == s.table && (e.Chain == "" || e.Chain == s.hook || slices.Contains(s.chains, e.Chain)) {
+			return true
 		}
 	}
 	return false

@@ -99,7 +99,9 @@ func eachBackend(t *testing.T, f func(t *testing.T, b Backend)) {
 
 func TestMasquerades(t *testing.T) {
 	eachBackend(t, func(t *testing.T, b Backend) {
-		for name, test := range map[string]func(*testing.T, *nattest.Lab, nattest.Set){"masquerades": nattest.Masquerades, "tunnels": nattest.Tunnels} {
+		for name, test := range map[string]func(*testing.T, *nattest.Lab, nattest.Set){
+			"masquerades": nattest.Masquerades, "tunnels": nattest.Tunnels, "floating": nattest.Floating,
+		} {
 			t.Run(name, func(t *testing.T) {
 				l := nattest.New(t)
 				tab, _ := start(t, l.Conn, b)

@@ -1,5 +1,5 @@
 // Package nft owns the nftables tables "ip margay" and "ip6 margay", over netlink, with nothing executed: natOutgoing, the
-// masquerading of what pods send to the outside.
+// masquerading of what pods send to the outside, and floating addresses.
 //
 // A table has one chain and two sets, the same for every node and pool:
 //
@@ -23,6 +23,23 @@
 // behind a tunnel, whose node would see a tunnelled packet from an address that it does not reach by the tunnel: the
 // answer would go another way, and strict reverse path filtering drops the packet itself. So what leaves by a tunnel
 // device from a local address of another device gets the tunnel's own.
+//
+// # Floating addresses
+//
+// Where pods have floating addresses, two more chains translate these to the pods' own, for what comes in and for what the
+// node itself sends, and the first rule of postrouting is for a pod that sends to itself by that way:
+//
+//	chain prerouting {
+//		type nat hook prerouting priority dstnat - 1; policy accept;
+//		ip daddr 192.0.2.10 dnat to 172.20.0.5 comment "floating 93c0…"
+//	}
+//	chain output {
+//		type nat hook output priority dstnat - 1; policy accept;
+//		ip daddr 192.0.2.10 dnat to 172.20.0.5 comment "floating 93c0…"
+//	}
+//	postrouting: ip saddr 172.20.0.5 ip daddr 172.20.0.5 snat to 192.0.2.10 comment "floating to itself 0b77…"
+//
+// What such a pod sends to others keeps its own address, as with Calico.
 //
 // # Promises
 //

@@ -17,9 +17,14 @@ import (
 type state struct {
 	there           bool   // a table
 	flags           uint32 // of the table: it may be asleep
-	chain           chain
-	comments        []string // of the chain's rules
+	chains          [chains]chainState
 	sources, spared set
+}
+
+// chainState is what a chain is and has.
+type chainState struct {
+	chain
+	comments []string // of its rules
 }
 
 // set is what a set is and has.
@@ -34,8 +39,12 @@ func (s state) matches(want *content) bool {
 	if want == nil {
 		return !s.there
 	}
-	return s.there && s.flags == 0 && s.chain == ourChain && slices.Equal(s.comments, want.comments()) &&
-		s.sources.matches(want.sources) && s.spared.matches(want.spared)
+	for i, have := range s.chains {
+		if c := want.wanted(i); have.chain != c.chain || !slices.Equal(have.comments, c.comments) {
+			return false
+		}
+	}
+	return s.there && s.flags == 0 && s.sources.matches(want.sources) && s.spared.matches(want.spared)
 }
 
 func (s set) matches(want set) bool {
@@ -54,12 +63,15 @@ func (s *socket) read(family byte) (out state, err error) {
 	if err != nil || !out.there {
 		return out, wrap("read table", err)
 	}
-	if out.chain, err = s.readChain(family); err != nil {
-		return out, err
-	}
-	if out.chain.kind != "" {
-		if out.comments, err = s.readRules(family); err != nil {
+	for i := range ours {
+		c := &out.chains[i]
+		if c.chain, err = s.readChain(family, i); err != nil {
 			return out, err
+		}
+		if c.kind != "" {
+			if c.comments, err = s.readRules(family, i); err != nil {
+				return out, err
+			}
 		}
 	}
 	if out.sources, err = s.readSet(family, setSources); err != nil {
@@ -69,11 +81,11 @@ func (s *socket) read(family byte) (out state, err error) {
 	return out, err
 }
 
-// readChain returns our chain; without one, or with one that hangs nowhere, its kind is "".
-func (s *socket) readChain(family byte) (have chain, err error) {
+// readChain returns a chain of ours; without one, or with one that hangs nowhere, its kind is "".
+func (s *socket) readChain(family byte, i int) (have chain, err error) {
 	err = s.ask(family, unix.NFT_MSG_GETCHAIN, 0, func(a *attrs) {
 		a.String(unix.NFTA_CHAIN_TABLE, tableName)
-		a.String(unix.NFTA_CHAIN_NAME, chainName)
+		a.String(unix.NFTA_CHAIN_NAME, ours[i].name)
 	}, func(d *nl.AttributeDecoder) {
 		have.there = true
 		switch d.Type() {
@@ -98,11 +110,8 @@ func (s *socket) readChain(family byte) (have chain, err error) {
 	return have, wrap("read chain", err)
 }
 
-func (s *socket) readRules(family byte) (comments []string, err error) {
-	err = s.ask(family, unix.NFT_MSG_GETRULE, nl.Dump, func(a *attrs) {
-		a.String(unix.NFTA_RULE_TABLE, tableName)
-		a.String(unix.NFTA_RULE_CHAIN, chainName)
-	}, func(d *nl.AttributeDecoder) {
+func (s *socket) readRules(family byte, i int) (comments []string, err error) {
+	err = s.ask(family, unix.NFT_MSG_GETRULE, nl.Dump, inChain(i), func(d *nl.AttributeDecoder) {
 		switch d.Type() {
 		case unix.NFTA_RULE_HANDLE: // each rule has one, and it comes first
 			comments = append(comments, "")

@@ -19,6 +19,7 @@ import (
 // full uses all that a table can hold.
 func full(n *model.NAT) {
 	n.Ports, n.Interface, n.Tunnels = model.PortRange{Min: 20000, Max: 60000}, "eth+", []string{"vxlan.calico", "tunl0"}
+	n.Floating = nattest.Floats(nattest.FamilyOf(n))
 	n.Spared = append(n.Spared, nattest.Prefixes("192.0.2.1/32", "192.0.2.2/32", "198.18.0.0/15", "198.18.1.0/24", "2001:db8:1::1/128", "2001:db8:98::/63", "2001:db8:98::/64")...)
 }
 
@@ -61,6 +62,11 @@ func TestSabotage(t *testing.T) {
 		"nft -f - flush chain T postrouting ; delete chain T postrouting",
 		"nft -f - delete chain T postrouting ; add chain T postrouting { type filter hook postrouting priority 100 ; }",
 		"nft -f - delete chain T postrouting ; add chain T postrouting { type nat hook postrouting priority 99 ; }",
+		"nft flush chain T prerouting",
+		"nft -f - flush chain T output ; delete chain T output",
+		"nft -f - flush chain T output ; delete chain T output ; add chain T output",
+		"nft -f - flush chain T prerouting ; delete chain T prerouting ; add chain T prerouting { type nat hook prerouting priority -100 ; }",
+		"nft add rule T output counter",
 		"nft -f - flush chain T postrouting ; delete set T sources ; delete set T spared",
 		"nft -f - flush chain T postrouting ; delete set T sources ; add set T sources { type mark ; }",
 		"nft -f - flush chain T postrouting ; delete set T spared ; add set T spared { type ADDR ; flags interval, timeout ; timeout 1h ; }",

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/google/nftables/binaryutil"
@@ -48,8 +49,54 @@ var portProtocols = [...]struct {
 	number byte
 }{{"tcp", unix.IPPROTO_TCP}, {"udp", unix.IPPROTO_UDP}, {"sctp", unix.IPPROTO_SCTP}}
 
-// rulesOf returns the rules of a table, in order.
-func rulesOf(n *model.NAT, six bool) (out []rule) {
+// rulesOf returns the rules of each chain, in order.
+func rulesOf(n *model.NAT, six bool) (out [chains][]rule) {
+	out[postrouting] = append(loopRules(n, six), masqueradeRules(n, six)...)
+	out[prerouting] = floatingRules(n, six)
+	out[output] = out[prerouting]
+	return out
+}
+
+// floatingRules translate floating addresses to the pods' own.
+func floatingRules(n *model.NAT, six bool) (out []rule) {
+	for _, f := range n.Floating {
+		b := &builder{six: six}
+		b.add("daddr "+f.External.String(), b.address(16, 24), equal(f.External.AsSlice()))
+		b.to(expr.NATTypeDestNAT, f.Internal)
+		out = append(out, b.rule("floating"))
+	}
+	return out
+}
+
+// loopRules give what a pod sends to itself by way of a floating address that address as source: from its own one it would
+// take nothing that comes from outside. With several of them it is the first.
+func loopRules(n *model.NAT, six bool) (out []rule) {
+	seen := map[netip.Addr]bool{}
+	for _, f := range n.Floating {
+		if seen[f.Internal] {
+			continue
+		}
+		seen[f.Internal] = true
+		b := &builder{six: six}
+		b.add("saddr "+f.Internal.String(), b.address(12, 8), equal(f.Internal.AsSlice()))
+		b.add("daddr "+f.Internal.String(), b.address(16, 24), equal(f.Internal.AsSlice()))
+		b.to(expr.NATTypeSourceNAT, f.External)
+		out = append(out, b.rule("floating to itself"))
+	}
+	return out
+}
+
+// to is a rule's end: the packet's destination or source becomes addr.
+func (b *builder) to(kind expr.NATType, addr netip.Addr) {
+	family := uint32(unix.NFPROTO_IPV4)
+	if b.six {
+		family = unix.NFPROTO_IPV6
+	}
+	b.add(fmt.Sprintf("nat %d to %s", kind, addr), &expr.Immediate{Register: reg1, Data: addr.AsSlice()},
+		&expr.NAT{Type: kind, Family: family, RegAddrMin: reg1})
+}
+
+func masqueradeRules(n *model.NAT, six bool) (out []rule) {
 	outgoing := func() *builder {
 		b := &builder{six: six}
 		b.source()

@@ -42,7 +42,7 @@ func New(c *netlink.Conn, log *slog.Logger, hooks reconcile.Hooks) *Table {
 	return t
 }
 
-// SetNAT says what is masqueraded, in each family; nil: nothing, and no table of ours. The first call means that the
+// SetNAT says what is translated, in each family; nil: nothing, and no table of ours. The first call means that the
 // datastore is in sync. The latest call counts.
 func (t *Table) SetNAT(v4, v6 *model.NAT) {
 	want := map[byte]*content{
@@ -58,7 +58,7 @@ func (t *Table) SetNAT(v4, v6 *model.NAT) {
 // contentOf returns what a table must hold for n; nil for nothing.
 func contentOf(n *model.NAT, family byte) *content {
 	six := family == unix.NFPROTO_IPV6
-	if n == nil || len(n.Sources) == 0 && len(n.Tunnels) == 0 {
+	if n == nil || len(n.Sources) == 0 && len(n.Tunnels) == 0 && len(n.Floating) == 0 {
 		return nil
 	}
 	kind := ourSet(family)
@@ -182,9 +182,9 @@ func (t *Table) apply(ctx context.Context, family byte, want *content) error {
 func (t *Table) report(family byte, before, after state) {
 	switch {
 	case !after.there:
-		t.log.Info("removed masquerading", "family", familyName(family))
+		t.log.Info("removed translation of addresses", "family", familyName(family))
 	case !before.there:
-		t.log.Info("set up masquerading", "family", familyName(family), "sources", len(after.sources.spans), "spared", len(after.spared.spans))
+		t.log.Info("set up translation of addresses", "family", familyName(family), "sources", len(after.sources.spans), "spared", len(after.spared.spans))
 	}
 }
 

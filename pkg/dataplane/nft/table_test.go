@@ -93,6 +93,15 @@ func TestTunnels(t *testing.T) {
 	nattest.Tunnels(t, l, setter(tab))
 }
 
+func TestFloating(t *testing.T) {
+	l := nattest.New(t)
+	tab, _ := start(t, l.Conn)
+	nattest.Floating(t, l, setter(tab))
+	if out := l.Node.Exec(t, "nft list ruleset"); out != "" {
+		t.Errorf("left: %s", out)
+	}
+}
+
 // Running connections go on as they began, whatever is switched, and new ones are masqueraded at each moment.
 func TestConnectionsSurvive(t *testing.T) {
 	l := nattest.New(t)

@@ -15,7 +15,6 @@ import (
 // Names of what is ours, in both families.
 const (
 	tableName  = "margay"
-	chainName  = "postrouting"
 	setSources = "sources"
 	setSpared  = "spared"
 )
@@ -32,27 +31,23 @@ func familyName(family byte) string {
 
 // content is what the table of a family holds.
 type content struct {
-	rules           []rule
+	rules           [chains][]rule // of each chain
 	sources, spared set
 }
 
-func (c *content) comments() (out []string) {
-	for _, r := range c.rules {
-		out = append(out, r.comment)
+// has says whether a chain is wanted: with floating addresses all are.
+func (c *content) has(i int) bool { return i == postrouting || len(c.rules[i]) > 0 }
+
+// wanted is what a chain must be.
+func (c *content) wanted(i int) (out chainState) {
+	if c.has(i) {
+		out.chain = ours[i].chain
+	}
+	for _, r := range c.rules[i] {
+		out.comments = append(out.comments, r.comment)
 	}
 	return out
 }
-
-// chain is what a chain must be right in beside its rules.
-type chain struct {
-	there                  bool
-	kind                   string
-	hook, priority, policy uint32
-}
-
-// ourChain comes right after srcnat (100), where kube-proxy is: what it has marked for masquerading must lose the mark there.
-// VXLAN copies a mark to the outer packet, which would be masqueraded, too.
-var ourChain = chain{there: true, kind: "nat", hook: unix.NF_INET_POST_ROUTING, priority: 101, policy: 1 /* accept */}
 
 // setKind is what a set must be right in beside its elements.
 type setKind struct{ flags, key, length uint32 }
@@ -76,7 +71,10 @@ func (s *socket) write(family byte, want *content, have state) (state, error) {
 		t.add(unix.NFT_MSG_DELTABLE, 0, func(a *attrs) { a.String(unix.NFTA_TABLE_NAME, tableName) })
 	} else {
 		t.put(want, have)
-		after = state{there: true, chain: ourChain, comments: want.comments(), sources: want.sources, spared: want.spared}
+		after = state{there: true, sources: want.sources, spared: want.spared}
+		for i := range ours {
+			after.chains[i] = want.wanted(i)
+		}
 	}
 	if err := s.commit(t); err != nil {
 		return state{}, fmt.Errorf("write table: %w", err)
@@ -92,39 +90,54 @@ func (t *transaction) put(want *content, have state) {
 			a.Uint32(unix.NFTA_TABLE_FLAGS, 0)
 		})
 	}
-	hang := have.chain
-	hang.policy = ourChain.policy // can be corrected in place
-	anew := have.chain.there && hang != ourChain
 	foreign := func(s set) bool { return s.kind != setKind{} && s.kind != ourSet(t.family) }
-	rewrite := anew || foreign(have.sources) || foreign(have.spared) || !slices.Equal(have.comments, want.comments())
-	if have.chain.there && rewrite {
-		t.add(unix.NFT_MSG_DELRULE, 0, inChain) // all
-	}
-	if anew {
-		t.add(unix.NFT_MSG_DELCHAIN, 0, func(a *attrs) {
-			a.String(unix.NFTA_CHAIN_TABLE, tableName)
-			a.String(unix.NFTA_CHAIN_NAME, chainName)
-		})
+	lookups := foreign(have.sources) || foreign(have.spared) // the rules of postrouting keep sets from being deleted
+	var fill [chains]bool
+	for i := range ours {
+		fill[i] = t.clear(i, have.chains[i], want.wanted(i), lookups && i == postrouting)
 	}
 	t.putSet(setSources, 1, have.sources, want.sources)
 	t.putSet(setSpared, 2, have.spared, want.spared)
-	if have.chain != ourChain {
-		t.putChain()
-	}
-	if rewrite {
-		t.putRules(want.rules)
+	for i := range ours {
+		if want.has(i) && have.chains[i].chain != ours[i].chain {
+			t.putChain(i)
+		}
+		if fill[i] {
+			t.putRules(i, want.rules[i])
+		}
 	}
 }
 
-func inChain(a *attrs) {
-	a.String(unix.NFTA_RULE_TABLE, tableName)
-	a.String(unix.NFTA_RULE_CHAIN, chainName)
+// clear empties a chain whose rules are not right, and deletes it if it is not wanted or hangs wrongly. It tells whether
+// rules must be put into it.
+func (t *transaction) clear(i int, have, want chainState, always bool) (fill bool) {
+	hang := have.chain
+	hang.policy = want.policy // can be corrected in place
+	gone := have.there && hang != want.chain
+	fill = gone || always || !slices.Equal(have.comments, want.comments)
+	if have.there && fill {
+		t.add(unix.NFT_MSG_DELRULE, 0, inChain(i)) // all
+	}
+	if gone {
+		t.add(unix.NFT_MSG_DELCHAIN, 0, func(a *attrs) {
+			a.String(unix.NFTA_CHAIN_TABLE, tableName)
+			a.String(unix.NFTA_CHAIN_NAME, ours[i].name)
+		})
+	}
+	return fill && want.there
 }
 
-func (t *transaction) putRules(rules []rule) {
+func inChain(i int) func(*attrs) {
+	return func(a *attrs) {
+		a.String(unix.NFTA_RULE_TABLE, tableName)
+		a.String(unix.NFTA_RULE_CHAIN, ours[i].name)
+	}
+}
+
+func (t *transaction) putRules(chain int, rules []rule) {
 	for _, r := range rules {
 		t.add(unix.NFT_MSG_NEWRULE, nl.Create|nl.Append, func(a *attrs) {
-			inChain(a)
+			inChain(chain)(a)
 			a.Nested(unix.NFTA_RULE_EXPRESSIONS, func(a *attrs) error {
 				for _, e := range r.exprs {
 					a.Do(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, func() ([]byte, error) { return e.marshal(t.family) })
@@ -164,17 +177,18 @@ func (t *transaction) putSet(name string, id uint32, have, want set) {
 	t.fill(name, have.spans, want.spans)
 }
 
-func (t *transaction) putChain() {
+func (t *transaction) putChain(i int) {
+	c := ours[i].chain
 	t.add(unix.NFT_MSG_NEWCHAIN, nl.Create, func(a *attrs) {
 		a.String(unix.NFTA_CHAIN_TABLE, tableName)
-		a.String(unix.NFTA_CHAIN_NAME, chainName)
+		a.String(unix.NFTA_CHAIN_NAME, ours[i].name)
 		a.Nested(unix.NFTA_CHAIN_HOOK, func(a *attrs) error {
-			a.Uint32(unix.NFTA_HOOK_HOOKNUM, ourChain.hook)
-			a.Uint32(unix.NFTA_HOOK_PRIORITY, ourChain.priority)
+			a.Uint32(unix.NFTA_HOOK_HOOKNUM, c.hook)
+			a.Uint32(unix.NFTA_HOOK_PRIORITY, c.priority)
 			return nil
 		})
-		a.Uint32(unix.NFTA_CHAIN_POLICY, ourChain.policy)
-		a.String(unix.NFTA_CHAIN_TYPE, ourChain.kind)
+		a.Uint32(unix.NFTA_CHAIN_POLICY, c.policy)
+		a.String(unix.NFTA_CHAIN_TYPE, c.kind)
 	})
 }
 

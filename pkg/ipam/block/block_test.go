@@ -26,6 +26,9 @@ func TestNames(t *testing.T) {
 		t.Errorf("affinityName = %s", got)
 	}
 	long := AffinityName(strings.Repeat("n", 250), testCIDR)
+	if want := strings.Repeat("n", 228) + "-10-0-0-0-28-6a0169d2bd6"; long != want { // Calico's
+		t.Errorf("long affinity name %q, want %q", long, want)
+	}
 	if len(long) >= 253 || long == AffinityName(strings.Repeat("n", 249)+"m", testCIDR) {
 		t.Errorf("long affinity name %q (%d characters) is too long or not unique", long, len(long))
 	}

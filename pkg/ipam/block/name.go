@@ -36,13 +36,13 @@ func Name(cidr netip.Prefix) string {
 
 // AffinityName is the object name of an owner's claim on a block; long ones are cut and made unique by a hash.
 func AffinityName(owner string, cidr netip.Prefix) string {
-	name := owner + "-" + Name(cidr)
-	if len(name) < 253 {
+	block := Name(cidr)
+	if name := owner + "-" + block; len(name) < 253 {
 		return name
 	}
-	sum := sha256.Sum256([]byte(name))
-	suffix := hex.EncodeToString(sum[:])[:11]
-	return name[:252-len(suffix)-1] + "-" + suffix
+	sum := sha256.Sum256([]byte(owner + "+" + block))
+	suffix := "-" + block + "-" + hex.EncodeToString(sum[:])[:11]
+	return owner[:252-len(suffix)] + suffix // as Calico cuts it: other tools look for it by this name
 }
 
 const hostnameHash = "projectcalico.org/hostname-hash"
@@ -62,6 +62,9 @@ func AffinityLabels(affinity string, family6 bool) map[string]string {
 
 // AffinitySelector selects a node's claims by their labels.
 func AffinitySelector(node string) string { return hostnameHash + "=" + hash(node) }
+
+// NoAffinitySelector selects the claims that older Calico made: they have no labels.
+const NoAffinitySelector = "!" + hostnameHash
 
 func hash(owner string) string {
 	sum := sha3.Sum256([]byte(owner))
