@@ -31,6 +31,8 @@ var sections = []struct {
 	{"agent", agentCost},
 	{"traffic", traffic},
 	{"ipam", ipamInProcess},
+	{"claim", claims},
+	{"fill", fill},
 	{"go", goBenchmarks},
 	{"pods", pods},
 }

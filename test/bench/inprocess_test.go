@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,11 +26,21 @@ import (
 	"github.com/margay-net/margay/test/lab"
 )
 
-// ipamInProcess measures what an address costs the agent itself: journal on tmpfs, real API server behind. Blocks are
-// large enough for each round to fit into the owner's part of one, so that no API request is in these figures.
+// ipamInProcess measures what an address costs the agent itself, that owns one block, ten, a thousand: journal on tmpfs, real
+// API server behind. Blocks are large enough for each round to fit into the owner's part of one, so that no API request is
+// in these figures.
 func ipamInProcess(t *testing.T, b *bench, r *report) {
+	for _, own := range []int{1, 10, 1000} {
+		t.Run(fmt.Sprint(own), func(t *testing.T) { inProcess(t, b, r, own) })
+	}
+}
+
+func inProcess(t *testing.T, b *bench, r *report, own int) {
 	const atOnce = 100 // endpoints in a round; a block of 256 keeps 128 for its owner
-	l := b.lab(t).New(t, lab.Options{Stopped: true, Pools: []v3.IPPoolSpec{{CIDR: "172.20.0.0/16", BlockSize: 24, VXLANMode: v3.EncapAlways}}})
+	l := b.lab(t).New(t, lab.Options{Stopped: true, Pools: []v3.IPPoolSpec{{CIDR: "172.20.0.0/14", BlockSize: 24, VXLANMode: v3.EncapAlways}}})
+	if own > 1 {
+		ownBlocks(t, l.API, l.Nodes[0].Name, netip.MustParsePrefix("172.20.0.0/14"), 24, own)
+	}
 	a := allocator(t, l)
 	var assign, activate, release, settle sample
 	for round := range count("ROUNDS", 30) {
@@ -58,20 +69,20 @@ func ipamInProcess(t *testing.T, b *bench, r *report) {
 		}
 		settled(t, a)
 	}
+	of := fmt.Sprintf(", %d own blocks", own)
+	if own == 1 {
+		of = ""
+	}
 	r.add(
-		row{what: "ipam: Assign", unit: "µs", ours: assign}, row{what: "ipam: Activate", unit: "µs", ours: activate},
-		row{what: "ipam: Release", unit: "µs", ours: release},
-		row{what: fmt.Sprintf("ipam: settle %d endpoints", atOnce), unit: "ms", ours: settle})
+		row{what: "ipam: Assign" + of, unit: "µs", ours: assign, aim: upTo(20)}, row{what: "ipam: Activate" + of, unit: "µs", ours: activate},
+		row{what: "ipam: Release" + of, unit: "µs", ours: release, aim: upTo(20)},
+		row{what: fmt.Sprintf("ipam: settle %d endpoints%s", atOnce, of), unit: "ms", ours: settle})
 }
 
 // allocator is an allocator as the agent of the lab's first node has one, with watches.
 func allocator(t *testing.T, l *lab.Lab) *ipam.Allocator {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "margay-bench-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := journalDir(t)
 	s, log := store.New(), slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	a, err := ipam.New(ipam.Options{Node: l.Nodes[0].Name, Dir: dir, Boot: "1", Store: l.API, Cluster: s, Log: log})
 	if err != nil {
