@@ -34,6 +34,7 @@ type Allocator struct {
 	live    map[string]*Assignment    // by Key; a released one stays until the datastore knows
 	inUse   map[netip.Addr]string     // address → Key of who has it, or the device that routes to it
 	blocks  map[netip.Prefix]*owned   // owned
+	order   []*owned                  // blocks by address; nil: to be made anew
 	others  map[netip.Prefix]*other   // not owned: of other nodes, or nobody's
 	held    map[netip.Prefix]bool     // those of others that this node has addresses of
 	closing map[netip.Prefix]closing  // being given back, or given back
@@ -90,12 +91,26 @@ func New(o Options) (*Allocator, error) {
 	if a.now == nil {
 		a.now = time.Now
 	}
-	for key, as := range live {
-		for _, addr := range as.Addrs {
+	for _, key := range slices.SortedFunc(maps.Keys(live), func(x, y string) int { return live[x].Since.Compare(live[y].Since) }) {
+		for _, addr := range live[key].Addrs {
+			if old := a.inUse[addr]; old != "" { // its end was in a damaged line
+				o.Log.Error("journal gives an address to two endpoints; the younger one has it", "addr", addr.String(), "endpoint", key, "older", old)
+				a.unuse(old)
+			}
 			a.inUse[addr] = key
 		}
 	}
 	return a, nil
+}
+
+// unuse drops an assignment whose address has been given on.
+func (a *Allocator) unuse(key string) {
+	for addr, user := range a.inUse {
+		if user == key {
+			delete(a.inUse, addr)
+		}
+	}
+	delete(a.live, key)
 }
 
 // Close ends the use of the journal. What is not settled stays in it.
@@ -199,8 +214,10 @@ func (a *Allocator) recall(key string) *Assignment {
 // wake makes the settle loop run, soon when little is ready.
 func (a *Allocator) wake() {
 	ready := 0
-	for _, b := range a.blocks {
-		ready += len(b.ready)
+	for _, b := range a.ownBlocks() {
+		if ready += len(b.ready); ready >= lowWater {
+			break
+		}
 	}
 	if ready < lowWater {
 		a.hurry()
@@ -230,9 +247,12 @@ func (a *Allocator) Observe(obj *v3.IPAMBlock, gone bool) {
 	defer a.mu.Unlock()
 	b := a.blocks[cidr]
 	a.learn(cidr, obj, gone)
+	if b != nil && obj.UID != b.obj.UID && obj.Spec.SequenceNumber < b.obj.Spec.SequenceNumber {
+		return // a late event of an earlier life: a new life's numbers start higher, at its time of birth
+	}
 	if gone || obj.Spec.Deleted || block.Owner(obj) != a.node {
-		if b == nil || obj.UID != b.obj.UID && obj.Spec.SequenceNumber < b.obj.Spec.SequenceNumber {
-			return // not ours, or a late event of an earlier life: a new life's numbers start higher, at its time of birth
+		if b == nil {
+			return // not ours
 		}
 		a.lose(b, block.Owner(obj))
 		return
@@ -250,6 +270,7 @@ func (a *Allocator) Observe(obj *v3.IPAMBlock, gone bool) {
 func (a *Allocator) lose(b *owned, owner string) {
 	a.log.Warn("own block was taken away", "block", b.cidr.String(), "owner", owner)
 	delete(a.blocks, b.cidr)
+	a.order = nil
 	for _, as := range a.live {
 		if !as.Released && len(within(b.cidr, as.Addrs)) > 0 {
 			as.Settled = false
@@ -263,6 +284,7 @@ func (a *Allocator) install(cidr netip.Prefix, obj *v3.IPAMBlock) {
 	if err := block.Check(obj); err != nil {
 		a.log.Error("own block is damaged; it gives no more addresses until it is repaired", "block", cidr.String(), "err", err)
 		delete(a.blocks, cidr)
+		a.order = nil
 		return
 	}
 	b := a.blocks[cidr]
@@ -273,6 +295,7 @@ func (a *Allocator) install(cidr netip.Prefix, obj *v3.IPAMBlock) {
 			b.limit = 0 // this node, before a crash, may have begun to answer
 		}
 		a.blocks[cidr] = b
+		a.order = nil
 	}
 	b.obj = obj
 	if !block.Empty(obj) {
@@ -299,7 +322,13 @@ func (a *Allocator) compare(b *owned) {
 			if !b.cidr.Contains(addr) || as.Released {
 				continue
 			}
-			held := block.Handle(b.obj, block.OrdinalOf(b.cidr, addr)) == as.Handle
+			o := block.OrdinalOf(b.cidr, addr)
+			held := block.Handle(b.obj, o) == as.Handle
+			if held {
+				delete(a.clash, addr)
+			} else if !as.Settled && !as.taking && block.Attr(b.obj, o) == nil {
+				a.wake() // whoever had it in the datastore has left it
+			}
 			if as.Settled && !held {
 				a.log.Warn("address of a living pod was released by somebody else; taking it again", "addr", addr.String(), "pod", as.Namespace+"/"+as.Pod)
 				as.Settled = false
@@ -356,5 +385,8 @@ func poolNames(pools []Pool, fits func(Pool) bool) string {
 
 // ownBlocks returns the owned blocks in address order. The caller holds mu.
 func (a *Allocator) ownBlocks() []*owned {
-	return slices.SortedFunc(maps.Values(a.blocks), func(x, y *owned) int { return x.cidr.Addr().Compare(y.cidr.Addr()) })
+	if a.order == nil {
+		a.order = slices.SortedFunc(maps.Values(a.blocks), func(x, y *owned) int { return x.cidr.Addr().Compare(y.cidr.Addr()) })
+	}
+	return a.order
 }

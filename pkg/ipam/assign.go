@@ -205,26 +205,23 @@ func usable(p Pool, family6 bool) bool {
 
 // withRoom returns an own block with a ready ordinal that is not reserved, and where in its list that is, of the first pool
 // in order that has one.
-func (a *Allocator) withRoom(pools []Pool, family6 bool) (best *owned, index int) {
+func (a *Allocator) withRoom(pools []Pool, family6 bool) (*owned, int) {
 	reserved := a.cluster.Reserved()
 	for _, p := range pools {
 		if p.CIDR.Addr().Is6() != family6 {
 			continue
 		}
-		for cidr, b := range a.blocks {
-			if len(b.ready) == 0 || !p.CIDR.Contains(cidr.Addr()) || best != nil && !cidr.Addr().Less(best.cidr.Addr()) {
+		for _, b := range a.ownBlocks() {
+			if len(b.ready) == 0 || !p.CIDR.Contains(b.cidr.Addr()) {
 				continue
 			}
 			i := 0
 			if len(reserved) > 0 {
-				i = slices.IndexFunc(b.ready, func(o int) bool { return !covers(reserved, block.AddrAt(cidr, o)) })
+				i = slices.IndexFunc(b.ready, func(o int) bool { return !covers(reserved, block.AddrAt(b.cidr, o)) })
 			}
 			if i >= 0 {
-				best, index = b, i
+				return b, i
 			}
-		}
-		if best != nil {
-			return best, index
 		}
 	}
 	return nil, 0

@@ -249,6 +249,7 @@ func (a *Allocator) giveBack(ctx context.Context, cidr netip.Prefix) error {
 	}
 	a.closing[cidr] = closing{uid: b.obj.UID}
 	delete(a.blocks, cidr)
+	a.order = nil
 	a.mu.Unlock()
 	aff, err := a.ds.GetAffinity(ctx, block.AffinityName(a.node, cidr))
 	if err == nil && aff.Spec.State != v3.AffinityPendingDeletion {

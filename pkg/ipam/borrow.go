@@ -311,11 +311,11 @@ func (a *Allocator) awaitRouted(ctx context.Context, t taken) {
 		case <-news:
 			continue
 		case <-patience.C:
-		case <-ctx.Done():
+			a.mu.Lock()
+			a.mute[t.owner] = a.now()
+			a.mu.Unlock()
+		case <-ctx.Done(): // no fault of the owner's
 		}
-		a.mu.Lock()
-		a.mute[t.owner] = a.now()
-		a.mu.Unlock()
 		a.log.Warn("owner of a borrowed address does not say that it routes it; nodes that have not heard of it yet may not reach it", "addr", t.addr.String(), "block", t.cidr.String(), "owner", t.owner)
 		return
 	}

@@ -60,11 +60,16 @@ func (a *Allocator) free(b *owned) int {
 	return n
 }
 
-// claim takes a new block of the first of the pools that has one left. The caller holds settling.
+// claim takes a new block of the first of the pools, all of one family, that has one left. The caller holds settling.
 func (a *Allocator) claim(ctx context.Context, pools []Pool) error {
 	config := a.cluster.Config()
+	owned := 0
 	a.mu.Lock()
-	owned := len(a.blocks)
+	for cidr := range a.blocks { // as with Calico each family has the limit for itself
+		if len(pools) > 0 && cidr.Addr().Is6() == pools[0].CIDR.Addr().Is6() {
+			owned++
+		}
+	}
 	a.mu.Unlock()
 	if !config.AutoAllocateBlocks {
 		return fmt.Errorf("%w in this node's blocks, and IPAMConfiguration default has autoAllocateBlocks false", ErrFull)
@@ -99,9 +104,15 @@ func (a *Allocator) claimIn(ctx context.Context, p Pool) (bool, error) {
 	h.Write([]byte(a.node))
 	start := h.Sum64() % n
 	reserved := a.cluster.Reserved()
-	for i := range n {
-		cidr := block.Nth(p.CIDR, p.BlockBits, (start+i)%n)
-		if a.cluster.BlockExists(cidr) || whollyReserved(reserved, cidr) {
+	for i := uint64(0); i < n && ctx.Err() == nil; i++ {
+		at := (start + i) % n
+		cidr := block.Nth(p.CIDR, p.BlockBits, at)
+		if r, ok := whollyReserved(reserved, cidr); ok { // go on behind it: of an IPv6 pool it may be half
+			size := uint64(1) << min(p.BlockBits-max(r.Bits(), p.CIDR.Bits()), 62)
+			i += size - at%size - 1
+			continue
+		}
+		if a.cluster.BlockExists(cidr) {
 			continue
 		}
 		ok, err := a.claimBlock(ctx, cidr)
@@ -109,25 +120,37 @@ func (a *Allocator) claimIn(ctx context.Context, p Pool) (bool, error) {
 			return ok, err
 		}
 	}
-	return false, nil
+	return false, ctx.Err()
 }
 
-// whollyReserved says whether a single reservation covers all of a block.
-func whollyReserved(reserved []netip.Prefix, cidr netip.Prefix) bool {
-	return slices.ContainsFunc(reserved, func(p netip.Prefix) bool { return p.Bits() <= cidr.Bits() && p.Contains(cidr.Addr()) })
+// whollyReserved returns a single reservation that covers all of a block, if there is one.
+func whollyReserved(reserved []netip.Prefix, cidr netip.Prefix) (netip.Prefix, bool) {
+	i := slices.IndexFunc(reserved, func(p netip.Prefix) bool { return p.Bits() <= cidr.Bits() && p.Contains(cidr.Addr()) })
+	if i < 0 {
+		return netip.Prefix{}, false
+	}
+	return reserved[i], true
 }
 
 // claimBlock claims one block: affinity pending, block created, affinity confirmed. It reports false, and leaves nothing
 // behind, when another node has the block. Repeating it after a crash in between carries on.
+//
+// A new block is made with all that already lives in it, so that nobody else can take that first. One that is there
+// already is written once more: a delete of it that was sent before, and is late, then finds another state than it asks for.
 func (a *Allocator) claimBlock(ctx context.Context, cidr netip.Prefix) (bool, error) {
 	aff, err := a.wantAffinity(ctx, cidr)
 	if err != nil {
 		return false, err
 	}
-	b, err := a.ds.CreateBlock(ctx, block.New(cidr, block.HostAffinity(a.node), a.now()))
-	if apierrors.IsAlreadyExists(err) {
+	b, err := a.ds.CreateBlock(ctx, a.blockWithLiving(cidr))
+	for try := 0; (apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err)) && try < writeTries; try++ {
 		if b, err = a.ds.GetBlock(ctx, block.Name(cidr)); apierrors.IsNotFound(err) {
 			return false, a.ds.DeleteAffinity(ctx, aff) // it went in this moment: another time
+		}
+		if err == nil && block.Owner(b) == a.node {
+			b = b.DeepCopy()
+			b.Spec.SequenceNumber++
+			b, err = a.ds.UpdateBlock(ctx, b)
 		}
 	}
 	if err != nil {
@@ -153,6 +176,21 @@ func (a *Allocator) claimBlock(ctx context.Context, cidr netip.Prefix) (bool, er
 	a.mu.Unlock()
 	a.log.Info("claimed a block", "block", cidr.String())
 	return true, nil
+}
+
+// blockWithLiving returns a new block that holds what of it this node's endpoints and tunnels have.
+func (a *Allocator) blockWithLiving(cidr netip.Prefix) *v3.IPAMBlock {
+	b := block.New(cidr, block.HostAffinity(a.node), a.now())
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, as := range a.live {
+		for _, addr := range within(cidr, as.Addrs) {
+			if !as.Released && block.Take(b, block.OrdinalOf(cidr, addr), as.Handle, as.secondary(a.node)) == nil {
+				as.unseen = false
+			}
+		}
+	}
+	return b
 }
 
 // wantAffinity returns this node's claim on a block, made now if there is none.

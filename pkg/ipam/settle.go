@@ -35,10 +35,7 @@ func (a *Allocator) Run(ctx context.Context) error {
 		case <-a.kick:
 			a.pause(ctx, settleDelay)
 		}
-		err := a.Settle(ctx)
-		if err == nil {
-			err = a.claimAhead(ctx)
-		}
+		err := errors.Join(a.Settle(ctx), a.claimAhead(ctx))
 		cooled = a.nextCooled()
 		switch {
 		case err == nil && failed:
@@ -93,10 +90,11 @@ type batch struct {
 	cidr map[netip.Prefix]struct{} // blocks with anything to write
 }
 
-// released is an assignment to give back. unseen: the datastore has never heard of it.
+// released is an assignment to give back. unseen: the datastore has never heard of it. unsure: it may yet, by an update that
+// was sent and not confirmed; another update sees to it that it comes to nothing.
 type released struct {
 	*Assignment
-	unseen bool
+	unseen, unsure bool
 }
 
 // Settle writes all that the datastore does not know yet. One failing block or handle does not stop the others.
@@ -141,7 +139,7 @@ func (a *Allocator) gather() batch {
 		case as.taking && !as.Released:
 			continue
 		case as.Released:
-			work.give = append(work.give, released{as, as.unseen})
+			work.give = append(work.give, released{as, as.unseen, !as.unseen && !as.Settled})
 		case !as.Settled:
 			as.unseen = false
 			work.take = append(work.take, as)
@@ -204,6 +202,7 @@ func (a *Allocator) settleBlock(ctx context.Context, cidr netip.Prefix, work bat
 			block.Reap(b, cooldown, a.now())
 			for _, as := range work.give {
 				for _, addr := range within(cidr, as.Addrs) {
+					must = must || as.unsure && block.Handle(b, block.OrdinalOf(cidr, addr)) != as.Handle
 					block.Retire(b, block.OrdinalOf(cidr, addr), as.Handle, as.unseen, cooldown, a.now())
 				}
 			}
@@ -216,7 +215,7 @@ func (a *Allocator) settleBlock(ctx context.Context, cidr netip.Prefix, work bat
 					}
 				}
 			}
-			return a.lend(cidr, b), nil
+			return a.lend(cidr, b) || must, nil
 		})
 	}
 	err := write()
@@ -224,9 +223,11 @@ func (a *Allocator) settleBlock(ctx context.Context, cidr netip.Prefix, work bat
 		if len(within(cidr, addrsOf(work.take))) == 0 {
 			return nil // nothing to give back to
 		}
-		var ok bool
-		if ok, err = a.claimBlock(ctx, cidr); ok && err == nil {
-			err = write()
+		if a.cluster.BlockExists(cidr) && a.cluster.BlockOwner(cidr) == "" {
+			return fmt.Errorf("pods of this node live in it, and there is a block of another size instead; delete these pods: %v", within(cidr, addrsOf(work.take)))
+		}
+		if _, err = a.claimBlock(ctx, cidr); err == nil {
+			err = write() // also when another node has it: that says what is to be done
 		}
 	}
 	for _, addr := range taken {

@@ -133,6 +133,9 @@ func (a *Allocator) noteStatic(as *Assignment) error {
 func (a *Allocator) dropStatic(as *Assignment) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.live[as.Key()] != as {
+		return // a DEL came meanwhile
+	}
 	if err := a.journal.append(entry{Op: opRelease, Key: as.Key()}); err != nil {
 		a.log.Error("release is not in the journal; a restart finds it without", "endpoint", as.Key(), "err", err)
 	}
@@ -183,6 +186,12 @@ func (a *Allocator) tryStatic(ctx context.Context, as *Assignment, addr netip.Ad
 	t := taken{cidr: cidr, addr: addr}
 	write := func() error {
 		return a.writeBlock(ctx, cidr, func(b *v3.IPAMBlock) error {
+			a.mu.Lock()
+			ended := a.live[as.Key()] != as || as.Released
+			a.mu.Unlock()
+			if ended {
+				return ErrUnknown // a DEL came meanwhile
+			}
 			t.owner = block.Owner(b)
 			o := block.OrdinalOf(cidr, addr)
 			if err := a.mayTake(b, o, addr, as.Handle); err != nil {

@@ -107,14 +107,14 @@ func (a *Allocator) tunnel(handle, kind string, family6 bool, fits func(Pool) bo
 // retireTunnel ends the use of a tunnel address, which is given back like a pod's. It makes room for the next one under the
 // same handle: its key is another from now on. The caller holds mu.
 func (a *Allocator) retireTunnel(old *Assignment) {
-	a.forget(old)
 	gone := &Assignment{Endpoint: old.Endpoint, Tunnel: old.Tunnel, Handle: old.Handle, Since: old.Since, Active: true, Released: true, unseen: old.unseen}
 	gone.IfName += "-" + old.Addrs[0].String()
+	a.inUse[gone.Addrs[0]] = gone.Key()
+	a.forget(old)
 	if err := a.journal.append(entry{Op: opAssign, Assign: gone}); err != nil {
 		a.log.Error("given-up tunnel address is not in the journal; after a crash it stays allocated", "addr", old.Addrs[0].String(), "err", err)
 	}
 	a.live[gone.Key()] = gone
-	a.inUse[gone.Addrs[0]] = gone.Key()
 	a.wake()
 }
 

@@ -145,7 +145,7 @@ func (l *Lab) Deny(resource string) (allow func(), err error) {
 	}
 	for _, role := range list.Items {
 		rules := slices.DeleteFunc(slices.Clone(role.Rules), func(r rbacv1.PolicyRule) bool { return slices.Contains(r.Resources, resource) })
-		if len(rules) == len(role.Rules) || !strings.HasPrefix(role.Name, "margay") {
+		if len(rules) == len(role.Rules) || role.Name != "margay-node" {
 			continue
 		}
 		set := func(rules []rbacv1.PolicyRule) error {
