@@ -68,6 +68,9 @@ func (t target) patch(cmd *cobra.Command, c resource.Cluster, change func(*unstr
 	if err != nil {
 		return err
 	}
+	if version := want.GetResourceVersion(); version != have.GetResourceVersion() {
+		return fmt.Errorf("the patch is for metadata.resourceVersion %s, and it is %s: read the object again, or leave the field out", version, have.GetResourceVersion())
+	}
 	want.SetResourceVersion("")
 	docs := []*manifest.Document{{File: "--patch", Object: want}}
 	_, problems, warnings := check.Documents(cmd.Context(), c, docs, check.Options{Verb: resource.Replace, Namespace: t.namespace})

@@ -159,8 +159,11 @@ func (c *cluster) endAsking(t *testing.T, name string) {
 		err = errors.Join(err, more)
 	}
 	for _, pool := range []string{"e2e-named-" + name, "e2e-team-" + name} {
-		_, more := c.ctl(ctx, "patch", "ippool", pool, "--type=merge", "-p", `{"spec":{"disabled":true}}`)
-		err = errors.Join(err, more)
+		cidr, more := c.ctl(ctx, "get", "ippool", pool, "-o", "jsonpath={.spec.cidr}")
+		_, gone := c.ctl(ctx, "delete", "ippool", pool)
+		if err = errors.Join(err, more, gone); more == nil {
+			eventually(t, 2*time.Minute, func() error { return c.noBlocks(cidr) })
+		}
 	}
 	if err != nil {
 		t.Error(err)

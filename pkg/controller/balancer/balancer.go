@@ -191,7 +191,7 @@ func (b *Balancer) settled(k kube.Key, s cluster.Service, pools []cluster.Pool, 
 	if err != nil {
 		return false
 	}
-	_, back, addrs, families := w.compare(have)
+	_, back, addrs, families := w.compare(publishedFirst(have, s.Ingress))
 	return len(back)+len(addrs)+len(families) == 0 && sameAddrs(s.Ingress, have)
 }
 

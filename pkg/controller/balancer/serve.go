@@ -39,13 +39,26 @@ func (b *Balancer) serve(ctx context.Context, k kube.Key, pools []cluster.Pool) 
 	if lacks != nil {
 		return lacks, nil
 	}
-	keep, back, addrs, families := w.compare(have)
+	keep, back, addrs, families := w.compare(publishedFirst(have, s.Ingress))
 	if err := b.release(ctx, k, handle, back, keep); err != nil {
 		return nil, err
 	}
 	lacks, err = b.take(ctx, k, handle, w, addrs, families)
 	have = b.held()[handle].have
 	return lacks, errors.Join(err, b.makeHandle(ctx, handle, have), b.status(ctx, obj, back, have, false))
+}
+
+// publishedFirst returns have with what the Service's status tells people first: should it hold too many, these stay.
+func publishedFirst(have []held, ingress []string) []held {
+	return slices.SortedStableFunc(slices.Values(have), func(x, y held) int {
+		switch px, py := slices.Contains(ingress, x.addr.String()), slices.Contains(ingress, y.addr.String()); {
+		case px && !py:
+			return -1
+		case py && !px:
+			return 1
+		}
+		return 0
+	})
 }
 
 // take takes what a Service lacks. What cannot be had says why in lacks, and does not stop the rest.

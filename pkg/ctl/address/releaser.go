@@ -63,7 +63,7 @@ func (r *releaser) fromBlock(ctx context.Context, b *v3.IPAMBlock, cidr netip.Pr
 		return false, nil
 	}
 	held := block.Handle(b, o)
-	if seq != nil && (held != handle || b.Spec.SequenceNumberForAllocation[strconv.Itoa(o)] != *seq) {
+	if handle != "" && held != handle || seq != nil && b.Spec.SequenceNumberForAllocation[strconv.Itoa(o)] != *seq {
 		return false, nil
 	}
 	if held != "" {

@@ -58,8 +58,12 @@ func Secret(path string) bool {
 	return false
 }
 
+const secretWord = `(?:token|password|passwd|secret|private[-_]?key|client-key-data|psk)`
+
 var (
-	secretValue = regexp.MustCompile(`(?i)("?[a-z0-9_.-]*(?:token|password|passwd|secret|private[-_]?key|client-key-data|psk)[a-z0-9_.-]*"?\s*[:=]\s*)("[^"\n]*"|[^\s,}]+)`)
+	secretValue = regexp.MustCompile(`(?i)(\\?"?[a-z0-9_.-]*` + secretWord + `[a-z0-9_.-]*\\?"?\s*[:=]\s*)(\\"[^"\n]*\\"|"[^"\n]*"|[^\n,}]+)`)
+	// An entry of a container's environment, in YAML and JSON.
+	secretEntry = regexp.MustCompile(`(?i)(name\\?"?:\s*\\?"?[a-z0-9_.-]*` + secretWord + `[a-z0-9_.-]*\\?"?,?\s*\\?"?value\\?"?:\s*)(\\"[^"\n]*\\"|"[^"\n]*"|[^\n,}]+)`)
 	bearer      = regexp.MustCompile(`(?i)(bearer\s+)[a-z0-9._~+/=-]{8,}`)
 	keyBlock    = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----`)
 )
@@ -68,6 +72,7 @@ var (
 func blank(b []byte) []byte {
 	b = keyBlock.ReplaceAll(b, []byte("(left out)"))
 	b = bearer.ReplaceAll(b, []byte("${1}(left out)"))
+	b = secretEntry.ReplaceAll(b, []byte("${1}(left out)"))
 	return secretValue.ReplaceAll(b, []byte("${1}(left out)"))
 }
 

@@ -91,9 +91,10 @@ func (d *diagnosis) core(ctx context.Context) []corev1.Pod {
 	add("nodes", nodes, err)
 	services, err := d.Core.CoreV1().Services("").List(ctx, metav1.ListOptions{})
 	add("services", services, err)
-	sets, err := d.Core.AppsV1().DaemonSets(namespace).List(ctx, metav1.ListOptions{})
+	own := metav1.ListOptions{LabelSelector: "k8s-app in (margay-node, margay-controller)"} // others' environment is none of ours
+	sets, err := d.Core.AppsV1().DaemonSets(namespace).List(ctx, own)
 	add("daemonsets", sets, err)
-	deployments, err := d.Core.AppsV1().Deployments(namespace).List(ctx, metav1.ListOptions{})
+	deployments, err := d.Core.AppsV1().Deployments(namespace).List(ctx, own)
 	add("deployments", deployments, err)
 	config, err := d.Core.CoreV1().ConfigMaps(namespace).Get(ctx, "margay-config", metav1.GetOptions{})
 	add("margay-config", config, err)

@@ -51,11 +51,14 @@ func importFile(ctx context.Context, c *connect.Cluster, out io.Writer, name str
 	if err := checkEmpty(ctx, c); err != nil {
 		return fmt.Errorf("import into a datastore that is not empty: %w", err)
 	}
+	if err := file.write(ctx, c, true); err != nil {
+		return fmt.Errorf("check what is to be imported; nothing was written: %w", err)
+	}
 	if err := setReady(ctx, c.Kube, false); err != nil {
 		return fmt.Errorf("lock the datastore: %w", err)
 	}
-	if err := file.write(ctx, c, true); err != nil {
-		return fmt.Errorf("check what is to be imported; nothing was written: %w", err)
+	if err := checkEmpty(ctx, c); err != nil {
+		return fmt.Errorf("import into a datastore that was written to in this moment; it is locked now: margayctl datastore migrate unlock ends that: %w", err)
 	}
 	const again = "delete all resources of projectcalico.org and import again"
 	if err := file.write(ctx, c, false); err != nil {

@@ -77,7 +77,7 @@ func changeInformation(ctx context.Context, c *kube.Client, change func(spec map
 	}
 }
 
-// awaitQuiet returns when nobody has written blocks or handles for a while.
+// awaitQuiet returns when nobody has written blocks, handles or affinities for a while.
 func awaitQuiet(ctx context.Context, c *connect.Cluster, quiet time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, quietLimit)
 	defer cancel()
@@ -95,16 +95,16 @@ func awaitQuiet(ctx context.Context, c *connect.Cluster, quiet time.Duration) er
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("blocks or handles are still written: is there an agent of a version that does not know the lock? %w", ctx.Err())
+			return fmt.Errorf("blocks, handles or affinities are still written: is the controller in the middle of much work, or is there an agent of a version that does not know the lock? lock once more: %w", ctx.Err())
 		case <-time.After(quiet / 10):
 		}
 	}
 }
 
-// versions is another text whenever a block or handle was written.
+// versions is another text whenever a block, handle or affinity was written.
 func versions(ctx context.Context, c *connect.Cluster) (string, error) {
 	text := ""
-	for _, kind := range []string{"IPAMBlock", "IPAMHandle"} {
+	for _, kind := range []string{"IPAMBlock", "IPAMHandle", "BlockAffinity"} {
 		list, err := address.List[metav1.PartialObjectMetadata](ctx, c, kind)
 		if err != nil {
 			return "", err
