@@ -90,10 +90,14 @@ test-unit: ## Tests that need neither root nor a cluster
 	go test -short ./...
 	go -C test/kube test -short ./mkimg
 
+# Packages whose tests want an API server at most, and bear company; those on the kernel run one at a time.
+API_ONLY := $(foreach p,api controller ctl ipam kube pods,./pkg/$p/...)
+
 .PHONY: test-kernel
 test-kernel: ## Tests on the real kernel and API server, in network namespaces (root)
 	test/kube/build tools kube etcd calicoctl
-	MARGAY_REQUIRE_ROOT=1 go test -count=1 -p 1 -timeout 20m $$(go list ./... | grep -v /test/e2e)
+	MARGAY_REQUIRE_ROOT=1 go test -count=1 -p 2 -timeout 20m $(API_ONLY)
+	MARGAY_REQUIRE_ROOT=1 go test -count=1 -p 1 -timeout 20m $$(go list ./... | grep -v /test/e2e | grep -vxF "$$(go list $(API_ONLY))")
 
 .PHONY: test-e2e
 test-e2e: ## Tests on clusters of IPv4, of both families, of IPv6; FAMILY=, SUBNETS=: on one, KEEP=1 leaves it (root)
