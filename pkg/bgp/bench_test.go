@@ -99,7 +99,7 @@ func BenchmarkMesh(b *testing.B) {
 		for _, blocks := range []int{1, 10} {
 			b.Run(fmt.Sprintf("speakers=%d/blocks=%d", n, blocks), func(b *testing.B) {
 				if n > 20 && os.Getenv("MARGAY_BENCH_FULL") == "" {
-					b.Skip("takes minutes: MARGAY_BENCH_FULL=1")
+					b.Skip("SKIPPED: takes minutes; MARGAY_BENCH_FULL=1 in the environment runs it")
 				}
 				for b.Loop() {
 					idle := 0
