@@ -38,6 +38,7 @@ type Allocator struct {
 	others  map[netip.Prefix]*other   // not owned: of other nodes, or nobody's
 	held    map[netip.Prefix]bool     // those of others that this node has addresses of
 	closing map[netip.Prefix]closing  // being given back, or given back
+	halfway map[netip.Prefix]bool     // claims that were cut short
 	busy    map[string]bool           // Keys whose ADD is waiting for the datastore
 	mute    map[string]time.Time      // owners that did not say in time that they route a loan
 	routed  map[netip.Addr]model.Loan // own addresses on loan that this node's kernel routes
@@ -86,7 +87,7 @@ func New(o Options) (*Allocator, error) {
 		kick:     make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		journal: j, live: live, inUse: map[netip.Addr]string{},
 		others: map[netip.Prefix]*other{}, held: map[netip.Prefix]bool{}, busy: map[string]bool{}, mute: map[string]time.Time{}, news: make(chan struct{}),
-		blocks: map[netip.Prefix]*owned{}, closing: map[netip.Prefix]closing{}, clash: map[netip.Addr]struct{}{}, suspect: map[string]suspicion{},
+		blocks: map[netip.Prefix]*owned{}, closing: map[netip.Prefix]closing{}, halfway: map[netip.Prefix]bool{}, clash: map[netip.Addr]struct{}{}, suspect: map[string]suspicion{},
 	}
 	if a.now == nil {
 		a.now = time.Now

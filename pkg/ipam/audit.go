@@ -44,6 +44,11 @@ func (a *Allocator) Audit(ctx context.Context, hasLink func(name string) bool) (
 			errs = append(errs, fmt.Errorf("keep block %s, which could not be given back: %w", cidr, err))
 		}
 	}
+	for _, cidr := range a.halfClaimed() {
+		if err := a.endClaim(ctx, cidr); err != nil {
+			errs = append(errs, fmt.Errorf("end the claim on block %s, which was cut short: %w", cidr, err))
+		}
+	}
 	for handle, addrs := range leaked {
 		a.log.Warn("released addresses whose pod is gone", "handle", handle, "addrs", fmt.Sprint(addrs))
 		if err := a.releaseLeaked(ctx, handle, addrs); err != nil {
@@ -64,6 +69,18 @@ func (a *Allocator) halfClosed() (out []netip.Prefix) {
 	defer a.mu.Unlock()
 	for cidr, c := range a.closing {
 		if !c.done {
+			out = append(out, cidr)
+		}
+	}
+	return out
+}
+
+// halfClaimed returns the blocks whose claim was cut short, and that are not being given back.
+func (a *Allocator) halfClaimed() (out []netip.Prefix) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for cidr := range a.halfway {
+		if c, ok := a.closing[cidr]; !ok || c.done {
 			out = append(out, cidr)
 		}
 	}

@@ -135,9 +135,20 @@ func whollyReserved(reserved []netip.Prefix, cidr netip.Prefix) (netip.Prefix, b
 // claimBlock claims one block: affinity pending, block created, affinity confirmed. It reports false, and leaves nothing
 // behind, when another node has the block. Repeating it after a crash in between carries on.
 //
+// What an error cuts short the audit ends, since nobody may ask for that block again.
+func (a *Allocator) claimBlock(ctx context.Context, cidr netip.Prefix) (bool, error) {
+	ok, err := a.tryClaimBlock(ctx, cidr)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if delete(a.halfway, cidr); err != nil {
+		a.halfway[cidr] = true
+	}
+	return ok, err
+}
+
 // A new block is made with all that already lives in it, so that nobody else can take that first. One that is there
 // already is written once more: a delete of it that was sent before, and is late, then finds another state than it asks for.
-func (a *Allocator) claimBlock(ctx context.Context, cidr netip.Prefix) (bool, error) {
+func (a *Allocator) tryClaimBlock(ctx context.Context, cidr netip.Prefix) (bool, error) {
 	aff, err := a.wantAffinity(ctx, cidr)
 	if err != nil {
 		return false, err
@@ -255,6 +266,21 @@ func (a *Allocator) Sync(ctx context.Context, routes map[netip.Addr]string) erro
 	}
 	a.synced = true
 	a.wake()
+	return nil
+}
+
+// endClaim ends a claim that was cut short: its block is taken over, or the claim goes.
+func (a *Allocator) endClaim(ctx context.Context, cidr netip.Prefix) error {
+	aff, err := a.ds.GetAffinity(ctx, block.AffinityName(a.node, cidr))
+	if err == nil {
+		err = a.syncAffinity(ctx, aff)
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.halfway, cidr)
 	return nil
 }
 

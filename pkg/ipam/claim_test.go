@@ -1,10 +1,13 @@
 package ipam_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
 )
@@ -39,5 +42,46 @@ func TestMaxBlocksOfEachFamily(t *testing.T) {
 	configure(t, config, v3.IPAMConfigurationSpec{StrictAffinity: true, AutoAllocateBlocks: true, MaxBlocksPerHost: 1}, n)
 	if ep := n.must("a"); len(ep.Addrs) != 2 {
 		t.Errorf("addresses %v, want one of each family", ep.Addrs)
+	}
+}
+
+// TestClaimCutShort: the link is cut at each of a claim's three writes, and when it is back the pool is gone, so that nobody asks
+// for that block again. Claim and block go all the same.
+func TestClaimCutShort(t *testing.T) {
+	for at := 1; at <= 3; at++ {
+		t.Run(fmt.Sprintf("write %d", at), func(t *testing.T) {
+			_, config, client := server(t)
+			l := &link{}
+			n := newNode(t, "node1", l.over(config))
+			makePool(t, client, "first", "10.50.0.0/26", 28)
+			eventually(t, "the pool at the node", func() bool { return len(n.store.Pools()) == 1 })
+			l.cutAt(at)
+			if _, err := n.add("a"); !errors.Is(err, errCut) {
+				t.Fatalf("ADD: %v, want it cut off", err)
+			}
+			if left, err := client.NodeAffinities(t.Context(), "node1"); err != nil || len(left) != 1 {
+				t.Fatalf("claims %v, %v: want one", left, err)
+			}
+			if err := objects(t, config, "ippools").Delete(t.Context(), "first", metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			l.set(false)
+			eventually(t, "no pool at the node", func() bool { return len(n.store.Pools()) == 0 })
+			eventually(t, "no claim and no block", func() bool {
+				n.ahead.Add(int64(70 * time.Second))
+				if _, err := n.alloc.Audit(t.Context(), func(string) bool { return false }); err != nil {
+					t.Log(err)
+				}
+				claims, err := client.NodeAffinities(t.Context(), "node1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				blocks, err := objects(t, config, "ipamblocks").List(t.Context(), metav1.ListOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return len(claims)+len(blocks.Items) == 0
+			})
+		})
 	}
 }
