@@ -303,9 +303,23 @@ func (a *Agent) conflist() error {
 	return err
 }
 
+// untilAudit waits for a minute, or, when the last audit did not fail, until a block is left over whose pool is gone: people
+// wait for its end. It reports false when ctx ends.
+func (a *Agent) untilAudit(ctx context.Context, failed bool) bool {
+	for range 60 {
+		if !sleep(ctx, time.Second) {
+			return false
+		}
+		if !failed && a.ipam.Orphaned() {
+			return true
+		}
+	}
+	return true
+}
+
 // audit looks after what no event tells of, once a minute.
 func (a *Agent) audit(ctx context.Context) error {
-	for failed := false; sleep(ctx, time.Minute); {
+	for failed := false; a.untilAudit(ctx, failed); {
 		ended, err := a.ipam.Audit(ctx, a.plane.hasLink)
 		for _, ep := range append(ended, a.book.Audit(a.plane.hasLink)...) {
 			err = errors.Join(err, a.plane.Down(ctx, ep, true))

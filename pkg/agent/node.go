@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -38,9 +39,16 @@ func (a *Agent) selfNow() self {
 	return s
 }
 
+// ensureTunnels sees to the node's tunnel addresses. Without ask it makes no request, and has says whether all are there.
+func (a *Agent) ensureTunnels(ctx context.Context, pools []model.Pool, ask bool) (has bool, err error) {
+	has4, err4 := a.ensureTunnel(ctx, pools, false, ask)
+	has6, err6 := a.ensureTunnel(ctx, pools, true, ask)
+	return has4 && has6, errors.Join(err4, err6)
+}
+
 // ensureTunnel sees to the node's tunnel address of a family when a pool needs it: asked of IPAM each time, from memory
 // but for the first.
-func (a *Agent) ensureTunnel(ctx context.Context, pools []model.Pool, family6 bool) error {
+func (a *Agent) ensureTunnel(ctx context.Context, pools []model.Pool, family6, ask bool) (has bool, err error) {
 	needed := a.config.Backend == "vxlan" && slices.ContainsFunc(pools, func(p model.Pool) bool {
 		return p.CIDR.Addr().Is6() == family6 && p.VXLAN != model.EncapNever
 	})
@@ -50,14 +58,17 @@ func (a *Agent) ensureTunnel(ctx context.Context, pools []model.Pool, family6 bo
 		n, handle, kind = self.node.Addr6, "vxlan-v6-tunnel-addr-", block.TypeVXLAN6
 	}
 	var addr netip.Addr
-	var err error
-	if needed && n.IsValid() {
-		addr, err = a.ipam.TunnelAddr(ctx, handle+a.config.Node, kind, family6)
-	} else {
+	needed = needed && n.IsValid()
+	switch {
+	case !needed:
 		addr, err = a.ipam.HasTunnelAddr(handle+a.config.Node, kind, family6) // kept for life
+	case ask:
+		addr, err = a.ipam.TunnelAddr(ctx, handle+a.config.Node, kind, family6)
+	default:
+		addr, err = a.ipam.ReadyTunnelAddr(handle+a.config.Node, kind, family6)
 	}
-	if err != nil {
-		return err
+	if err != nil || needed && !addr.IsValid() {
+		return false, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -66,7 +77,7 @@ func (a *Agent) ensureTunnel(ctx context.Context, pools []model.Pool, family6 bo
 	} else {
 		a.self.node.VXLANAddr4 = addr
 	}
-	return nil
+	return true, nil
 }
 
 // annotate writes what other nodes must know of this one, when the Node object says otherwise.

@@ -61,8 +61,9 @@ func (a *Agent) planLoop(ctx context.Context) error {
 func (a *Agent) plan(ctx context.Context) error {
 	params, faults := a.resolve()
 	pools := a.store.Pools()
-	err := errors.Join(a.ensureTunnel(ctx, pools, false), a.ensureTunnel(ctx, pools, true))
-	if err != nil && a.health.ready() != nil {
+	starting := a.health.ready() != nil
+	tunnels, err := a.ensureTunnels(ctx, pools, starting)
+	if err != nil && starting {
 		return err // a start that lacks a tunnel address must not take the tunnel away that an earlier agent made
 	}
 	a.setMTU(pools, params)
@@ -102,19 +103,31 @@ func (a *Agent) plan(ctx context.Context) error {
 	if self.conflistMTU != 0 && self.conflistMTU != self.podMTU {
 		err = errors.Join(err, a.conflist())
 	}
-	own := slices.Concat(faults, self.odd)
-	if failing := a.metrics.watch.Refused("nftables", "iptables"); failing != nil {
-		own = append(own, failing.Error())
-	}
-	for _, n := range a.install.Notices() {
-		own = append(own, n.Text)
-	}
+	own := a.ownFaults(slices.Concat(faults, self.odd), pools)
 	all := slices.Concat(wanted.Conflicts, a.store.Overlaps(), a.selectorFaults(pools), own)
 	// What is wrong for all nodes alike is for the log and the metric: an event on each of them would say it a thousand times.
 	a.keepPlan(wanted, len(nodes), len(pools), all)
 	a.told.set(slices.DeleteFunc(slices.Clone(own), ofAll), wanted.Shared)
 	a.metrics.planned(len(nodes), pools, all, len(wanted.Shared)+len(self.odd), a.log)
+	if !tunnels { // the rest did not wait for it
+		if _, terr := a.ensureTunnels(ctx, pools, true); terr != nil {
+			return errors.Join(err, terr)
+		}
+		a.store.Touch()
+	}
 	return err
+}
+
+// ownFaults adds to faults what else is wrong with this node.
+func (a *Agent) ownFaults(faults []string, pools []model.Pool) []string {
+	faults = append(faults, a.book.InPools(pools)...)
+	if failing := a.metrics.watch.Refused("nftables", "iptables"); failing != nil {
+		faults = append(faults, failing.Error())
+	}
+	for _, n := range a.install.Notices() {
+		faults = append(faults, n.Text)
+	}
+	return faults
 }
 
 // vxlanMTU is the MTU of a VXLAN device: set, or the underlay's less the header.

@@ -20,8 +20,8 @@ func (a *Agent) openForeign(boot string) (err error) {
 }
 
 // endpointChanged has the plan made anew when an endpoint that came or went has to do with it.
-func (a *Agent) endpointChanged(ep model.Endpoint) {
-	if a.pods.HasFloating(ep.Namespace, ep.Pod) {
+func (a *Agent) endpointChanged(ep model.Endpoint, foreign bool) {
+	if foreign || a.pods.HasFloating(ep.Namespace, ep.Pod) {
 		a.store.Touch()
 	}
 }

@@ -30,7 +30,7 @@ func talk(t *testing.T, path string, commands ...string) string {
 	t.Helper()
 	var c net.Conn
 	var err error
-	for range 200 {
+	for range 4000 {
 		if c, err = net.Dial("unix", path); err == nil {
 			break
 		}

@@ -193,6 +193,29 @@ func TestServiceRequests(t *testing.T) {
 	l.inUse() // handles fit
 }
 
+// TestServiceAsksAnother: a Service that asks for another address has the one that it had until it has that.
+func TestServiceAsksAnother(t *testing.T) {
+	l := newLab(t)
+	l.pool("auto", "10.20.0.0/28", nil)
+	l.balance(v3.AssignAllServices)
+	l.service("first", map[string]string{"projectcalico.org/loadBalancerIPs": `["10.20.0.1"]`}, nil)
+	l.settles("first", "10.20.0.1")
+	l.service("second", map[string]string{"projectcalico.org/loadBalancerIPs": `["10.20.0.2"]`}, nil)
+	l.settles("second", "10.20.0.2")
+	l.annotate("second", `{"projectcalico.org/loadBalancerIPs":"[\"10.20.0.1\"]"}`)
+	l.eventually("second is told why", func() bool { return strings.Contains(l.events("second"), "10.20.0.1 is in use") })
+	if got := l.ingress("second"); !slices.Equal(got, []string{"10.20.0.2"}) {
+		t.Errorf("second has %v, want what it had", got)
+	}
+	if got := l.holders()["10.20.0.2"]; got != "second" {
+		t.Errorf("10.20.0.2 is of %q", got)
+	}
+	l.deleteService("first")
+	l.settles("second", "10.20.0.1")
+	l.eventually("one address is in use", func() bool { return len(l.holders()) == 1 })
+	l.inUse()
+}
+
 // TestServiceSwitch: who asked for nothing loses its address when only who asks gets one.
 func TestServiceSwitch(t *testing.T) {
 	l := newLab(t)

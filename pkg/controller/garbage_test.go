@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
 	"github.com/margay-net/margay/pkg/ipam/block"
+	"github.com/margay-net/margay/pkg/ipam/collect"
 )
 
 const (
@@ -82,6 +84,8 @@ func TestSilent(t *testing.T) {
 	l.deleteNode("n1")
 	l.restart(l.acting)
 	l.once()
+	l.pass(collect.DefaultHold)
+	l.once()
 	l.wants()
 }
 
@@ -131,8 +135,8 @@ func TestStale(t *testing.T) {
 	l.wants("10.0.0.1")
 }
 
-// TestNodeGone: everything of a node that is gone goes at once: pods' addresses, tunnel, blocks, claims, handles; what a
-// pod of another node has borrowed stays, with its block.
+// TestNodeGone: everything of a node that is gone goes after two minutes, for it may run on: pods' addresses, tunnel, blocks,
+// claims, handles; what a pod of another node has borrowed stays, with its block.
 func TestNodeGone(t *testing.T) {
 	l := newLab(t)
 	l.node("n1", map[string]string{"projectcalico.org/IPv4VXLANTunnelAddr": "10.0.0.0"})
@@ -151,8 +155,18 @@ func TestNodeGone(t *testing.T) {
 	l.wants("10.0.0.0", "10.0.0.1", "fd00::1", "10.0.0.17")
 	l.deleteNode("n1")
 	l.once()
+	l.pass(collect.DefaultHold)
+	l.once()
 	l.wants("10.0.0.0", "10.0.0.1", "fd00::1", "10.0.0.17") // while its pod is there, it may be
 	l.deletePod("a")
+	l.once()
+	l.pass(collect.DefaultHold - time.Second)
+	l.once()
+	l.wants("10.0.0.0", "10.0.0.1", "fd00::1", "10.0.0.17")
+	if b := l.objects("ipamblocks"); b != 3 {
+		t.Errorf("%d blocks, want all 3", b)
+	}
+	l.pass(time.Second)
 	l.once()
 	l.once()
 	l.wants("10.0.0.17")
@@ -197,6 +211,8 @@ func TestCooldown(t *testing.T) {
 	l.own("n1", cidr1)
 	l.takePod(cidr1, 1, "a", "n1")
 	l.once()
+	l.pass(collect.DefaultHold)
+	l.once()
 	l.wants()
 	l.pass(5 * time.Minute)
 	l.once()
@@ -223,6 +239,56 @@ func TestLocked(t *testing.T) {
 	l.eventually("the lock is known", l.cluster.Locked)
 	l.once()
 	l.wants("10.0.0.1")
+}
+
+// locker locks the datastore before the first write.
+type locker struct {
+	next http.RoundTripper
+	once *sync.Once
+	lock func()
+}
+
+func (k locker) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method != http.MethodGet {
+		k.once.Do(k.lock)
+	}
+	return k.next.RoundTrip(r)
+}
+
+// TestLockedMeanwhile: a pass that is under way when the datastore is locked begins nothing more, and what it left is done
+// when that is over.
+func TestLockedMeanwhile(t *testing.T) {
+	l := newLab(t)
+	infos := l.any.Resource(clusterInfos)
+	lock := func() {
+		_, err := infos.Create(t.Context(), object("ClusterInformation", "default", map[string]any{"datastoreReady": false}), createOptions)
+		l.must(err)
+		l.eventually("the lock is known", l.cluster.Locked)
+	}
+	t.Cleanup(func() { l.must(infos.Delete(context.Background(), "default", deleteOptions)) })
+	config := account()
+	once := new(sync.Once)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return locker{next, once, lock} })
+	l.acting = connect(t, config)
+	l.restart(l.acting)
+	const pods, underWay = 14, 8
+	l.node("n1", nil)
+	l.own("n1", cidr1)
+	for o := range pods {
+		l.takePod(cidr1, o, fmt.Sprintf("p%d", o), "n1")
+	}
+	l.once()
+	l.pass(grace)
+	l.once()
+	if n := len(l.holders()); n < pods-underWay {
+		t.Errorf("%d addresses are left, want %d at least", n, pods-underWay)
+	}
+	l.must(infos.Delete(t.Context(), "default", deleteOptions))
+	l.eventually("the datastore is unlocked", func() bool { return !l.cluster.Locked() })
+	if _, err := l.garbage.Once(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	l.wants()
 }
 
 // errStopped is what requests of a killed controller get.
@@ -271,8 +337,10 @@ func TestKilled(t *testing.T) {
 			kills++
 			l.restart(mortal)
 			writes.Store(int64(rnd.IntN(8)))
-			_, _ = l.garbage.Once(t.Context(), true)
-			l.pass(grace / 2)
+			for range 2 {
+				_, _ = l.garbage.Once(t.Context(), true)
+				l.pass(grace / 2)
+			}
 		}
 		writes.Store(1 << 40)
 		for range 3 { // handles that a kill left behind go after a grace period

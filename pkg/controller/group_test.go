@@ -9,6 +9,7 @@ import (
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
 	"github.com/margay-net/margay/pkg/ipam/block"
+	"github.com/margay-net/margay/pkg/ipam/collect"
 	"github.com/margay-net/margay/pkg/kube"
 	"github.com/margay-net/margay/test/apiserver"
 )
@@ -35,6 +36,8 @@ func TestOlderGroup(t *testing.T) {
 	l.takePod(cidr1, 1, "a", "n1")
 	l.takePod(cidr2, 1, "b", "n2")
 	l.pod("b", "n2", "10.0.0.17")
+	l.once()
+	l.pass(collect.DefaultHold)
 	l.once()
 	l.once()
 	for name, err := range map[string]error{

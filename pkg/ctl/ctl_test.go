@@ -42,7 +42,6 @@ func TestCommands(t *testing.T) {
 		play(t, "[1-7]*.txt")
 		t.Run("at once", atOnce)
 		t.Run("version", versions)
-		play(t, "8*.txt")
 	})
 }
 

@@ -39,6 +39,7 @@ type Allocator struct {
 	held    map[netip.Prefix]bool     // those of others that this node has addresses of
 	closing map[netip.Prefix]closing  // being given back, or given back
 	halfway map[netip.Prefix]bool     // claims that were cut short
+	unread  map[netip.Prefix]bool     // before Sync: own blocks, as the watch told
 	busy    map[string]bool           // Keys whose ADD is waiting for the datastore
 	mute    map[string]time.Time      // owners that did not say in time that they route a loan
 	routed  map[netip.Addr]model.Loan // own addresses on loan that this node's kernel routes
@@ -87,7 +88,7 @@ func New(o Options) (*Allocator, error) {
 		kick:     make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		journal: j, live: live, inUse: map[netip.Addr]string{},
 		others: map[netip.Prefix]*other{}, held: map[netip.Prefix]bool{}, busy: map[string]bool{}, mute: map[string]time.Time{}, news: make(chan struct{}),
-		blocks: map[netip.Prefix]*owned{}, closing: map[netip.Prefix]closing{}, halfway: map[netip.Prefix]bool{}, clash: map[netip.Addr]struct{}{}, suspect: map[string]suspicion{},
+		blocks: map[netip.Prefix]*owned{}, closing: map[netip.Prefix]closing{}, halfway: map[netip.Prefix]bool{}, unread: map[netip.Prefix]bool{}, clash: map[netip.Addr]struct{}{}, suspect: map[string]suspicion{},
 	}
 	if a.now == nil {
 		a.now = time.Now
@@ -252,11 +253,15 @@ func (a *Allocator) Observe(obj *v3.IPAMBlock, gone bool) {
 		return // a late event of an earlier life: a new life's numbers start higher, at its time of birth
 	}
 	if gone || obj.Spec.Deleted || block.Owner(obj) != a.node {
+		delete(a.unread, cidr)
 		if b == nil {
 			return // not ours
 		}
 		a.lose(b, block.Owner(obj))
 		return
+	}
+	if !a.synced {
+		a.unread[cidr] = true
 	}
 	if c, ok := a.closing[cidr]; ok && (!c.done || c.uid == obj.UID) || !a.synced {
 		return

@@ -31,7 +31,7 @@ type closing struct {
 
 // Audit looks for addresses that leaked and blocks that are empty, and gives them back at the second look, a grace
 // period after the first. hasLink says whether this node has an interface of that name. It returns the endpoints that it
-// ended: their data plane is to be taken down. Call it once a minute.
+// ended: their data plane is to be taken down. Call it once a minute, and when there is something Orphaned.
 func (a *Allocator) Audit(ctx context.Context, hasLink func(name string) bool) ([]model.Endpoint, error) {
 	if err := a.begin(ctx); err != nil {
 		return nil, err
@@ -228,9 +228,9 @@ func (a *Allocator) idleBlocks() (out []netip.Prefix) {
 	for _, b := range a.ownBlocks() {
 		family6, size := b.cidr.Addr().Is6(), a.free(b)
 		switch {
-		case !block.Empty(b.obj) || a.anyInUse(b.cidr):
+		case !a.unused(b):
 			b.idle = time.Time{}
-		case !slices.ContainsFunc(pools, func(p Pool) bool { return p.CIDR.Contains(b.cidr.Addr()) }):
+		case orphaned(b, pools):
 			out = append(out, b.cidr)
 		case b.idle.IsZero():
 			b.idle = a.now()
@@ -245,6 +245,21 @@ func (a *Allocator) idleBlocks() (out []netip.Prefix) {
 	}
 	return out
 }
+
+// Orphaned says whether there is a block that nobody uses and whose pool is gone: the next Audit gives it back.
+func (a *Allocator) Orphaned() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	pools := a.cluster.Pools()
+	return slices.ContainsFunc(a.ownBlocks(), func(b *owned) bool { return orphaned(b, pools) && a.unused(b) })
+}
+
+func orphaned(b *owned, pools []Pool) bool {
+	return !slices.ContainsFunc(pools, func(p Pool) bool { return p.CIDR.Contains(b.cidr.Addr()) })
+}
+
+// unused says whether nobody has an address of a block. The caller holds mu.
+func (a *Allocator) unused(b *owned) bool { return block.Empty(b.obj) && !a.anyInUse(b.cidr) }
 
 func (a *Allocator) anyInUse(cidr netip.Prefix) bool {
 	for addr := range a.inUse {

@@ -144,6 +144,19 @@ func TestOwnerGone(t *testing.T) {
 	for i := range 4 {
 		has.take(t, n2.must(fmt.Sprintf("c%d", i)))
 	}
+	var took time.Duration
+	for range 2 { // a tunnel's address holds up a whole plan: one slow answer is no fault
+		start := time.Now()
+		if _, err := n2.alloc.TunnelAddr(t.Context(), "vxlan-tunnel-addr-node2", block.TypeVXLAN4, false); !errors.Is(err, ipam.ErrFull) {
+			t.Errorf("a tunnel's address that the owner keeps: %v", err)
+		}
+		if took = time.Since(start); took < 2500*time.Millisecond {
+			break
+		}
+	}
+	if took > 2500*time.Millisecond {
+		t.Errorf("a tunnel's address is refused after %s", took)
+	}
 	start := time.Now()
 	if _, err := n2.add("fifth"); !errors.Is(err, ipam.ErrFull) || time.Since(start) > 6*time.Second {
 		t.Errorf("an address that the owner keeps: %v after %s", err, time.Since(start))

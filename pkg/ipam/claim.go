@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -246,6 +247,9 @@ func (a *Allocator) Sync(ctx context.Context, routes map[netip.Addr]string) erro
 			return fmt.Errorf("read block %s: %w", aff.Spec.CIDR, err)
 		}
 	}
+	if err := a.syncUnclaimed(ctx); err != nil {
+		return err
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for addr, dev := range routes {
@@ -264,8 +268,26 @@ func (a *Allocator) Sync(ctx context.Context, routes map[netip.Addr]string) erro
 		}
 		as.Settled = as.Settled && !as.Released && a.holds(as)
 	}
-	a.synced = true
+	a.synced, a.unread = true, nil
 	a.wake()
+	return nil
+}
+
+// syncUnclaimed claims the own blocks whose affinity somebody deleted.
+func (a *Allocator) syncUnclaimed(ctx context.Context) error {
+	a.mu.Lock()
+	unread := maps.Clone(a.unread)
+	maps.DeleteFunc(unread, func(cidr netip.Prefix, _ bool) bool { return a.blocks[cidr] != nil })
+	a.mu.Unlock()
+	for cidr := range unread {
+		b, err := a.ds.GetBlock(ctx, block.Name(cidr))
+		if err == nil && block.Owner(b) == a.node && !b.Spec.Deleted {
+			_, err = a.claimBlock(ctx, cidr)
+		}
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("claim block %s, which is this node's, again: %w", cidr, err)
+		}
+	}
 	return nil
 }
 

@@ -30,13 +30,13 @@ func (n *node) tunnel() netip.Addr {
 // eventually waits for what a watch has to tell first.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 200 {
+	for range 600 {
 		if ok() {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	t.Fatalf("not within 10 s: %s", what)
+	t.Fatalf("not within 30 s: %s", what)
 }
 
 func holder(t *testing.T, c *kube.Client, cidr netip.Prefix, addr netip.Addr) string {
@@ -98,6 +98,30 @@ func TestBlockDeletedByHand(t *testing.T) {
 	}
 	if _, err := n.add("one-too-many"); !errors.Is(err, ipam.ErrFull) {
 		t.Errorf("17th address of a /28: %v", err)
+	}
+}
+
+// TestClaimDeletedByHand: an agent that starts finds its block all the same, and claims it again.
+func TestClaimDeletedByHand(t *testing.T) {
+	_, config, client := server(t)
+	makePool(t, client, "one", "10.50.0.0/28", 28)
+	n := newNode(t, "node1", config)
+	n.must("first")
+	settle(t, n)
+	n.crash()
+	claims, err := client.NodeAffinities(t.Context(), "node1")
+	if err != nil || len(claims) != 1 {
+		t.Fatalf("claims %v, %v: want one", claims, err)
+	}
+	if err := client.DeleteAffinity(t.Context(), &claims[0]); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	if st := n.alloc.Stats(); st.Blocks != 1 || st.Ready == 0 {
+		t.Errorf("%+v after the start, want the block", st)
+	}
+	if claim, err := client.GetAffinity(t.Context(), claims[0].Name); err != nil || claim.Spec.State != v3.AffinityConfirmed {
+		t.Errorf("claim %+v, %v: want it confirmed", claim, err)
 	}
 }
 

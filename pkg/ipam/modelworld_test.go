@@ -51,7 +51,7 @@ func (m *modelWorld) take(a netip.Addr, who string) {
 		}
 		m.mu.Unlock()
 		// A tunnel that was given another address is noted a moment after its allocator knows.
-		if !strings.HasPrefix(by, "tunnel") || try == 100 {
+		if !strings.HasPrefix(by, "tunnel") || try == 1500 {
 			m.t.Fatalf("%s is given to %s, but %s has it", a, who, by)
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -310,7 +310,7 @@ func settleAll(t *testing.T, nodes []*node) {
 func settle(t *testing.T, n *node) {
 	t.Helper()
 	var err error
-	for range 100 {
+	for range 300 {
 		if err = n.alloc.Settle(t.Context()); err == nil && n.alloc.Stats().Unsettled == 0 {
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/margay-net/margay/pkg/ipam/block"
 	"github.com/margay-net/margay/pkg/model"
@@ -14,10 +15,11 @@ import (
 
 // TunnelAddr returns the node's tunnel address under handle: the one that it has, in memory or in a block, else the head of
 // an own block of a pool that allows tunnels, else one that is borrowed. It is an assignment like a pod's and is settled like one; it stays
-// the node's as long as its pool allows tunnels and no other node has its block.
+// the node's as long as its pool allows tunnels and no other node has its block. For other nodes it waits a second: whoever
+// gets none asks again.
 func (a *Allocator) TunnelAddr(ctx context.Context, handle, kind string, family6 bool) (netip.Addr, error) {
 	var full error // why no block was claimed
-	fits := func(p Pool) bool { return p.Tunnel && !p.Disabled && p.CIDR.Addr().Is6() == family6 }
+	fits := tunnelPool(family6)
 	for try := 0; ; try++ {
 		addr, err := a.tunnel(handle, kind, family6, fits)
 		if addr.IsValid() || err != nil {
@@ -44,8 +46,22 @@ func (a *Allocator) TunnelAddr(ctx context.Context, handle, kind string, family6
 	}
 }
 
+// ReadyTunnelAddr is TunnelAddr without any request: it returns no address when just the datastore may help.
+func (a *Allocator) ReadyTunnelAddr(handle, kind string, family6 bool) (netip.Addr, error) {
+	return a.tunnel(handle, kind, family6, tunnelPool(family6))
+}
+
+func tunnelPool(family6 bool) func(Pool) bool {
+	return func(p Pool) bool { return p.Tunnel && !p.Disabled && p.CIDR.Addr().Is6() == family6 }
+}
+
+// tunnelPatience is how long TunnelAddr waits for owners of other blocks: its caller has a plan to carry out.
+const tunnelPatience = time.Second
+
 // borrowTunnel takes an address for a tunnel by compare-and-swap; errNoRoom when nobody has one.
 func (a *Allocator) borrowTunnel(ctx context.Context, handle, kind string, pools []Pool, family6 bool) error {
+	ctx, cancel := context.WithTimeout(ctx, tunnelPatience)
+	defer cancel()
 	as := &Assignment{Endpoint: model.Endpoint{ContainerID: handle, IfName: kind}, Tunnel: kind, Handle: handle, Since: a.now()}
 	t, err := a.borrow(ctx, as, pools, family6)
 	if err != nil || !t.addr.IsValid() {

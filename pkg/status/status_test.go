@@ -31,7 +31,7 @@ func serve(t *testing.T, o Options) {
 		}
 	})
 	t.Cleanup(func() { stop(); done.Wait() })
-	for range 200 {
+	for range 4000 {
 		if c, err := net.Dial("unix", o.Socket); err == nil {
 			c.Close()
 			return

@@ -82,13 +82,13 @@ func TestAgents(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // reach sends a packet from each pod to each other, and waits until all agrees.
 func reach(t *testing.T, l *lab.Lab, pods []*lab.Pod) {
 	t.Helper()
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	for _, from := range pods {
 		for _, to := range pods {
 			if err := from.Echo(to.Addrs[0], 3*time.Second); err != nil {
@@ -96,7 +96,7 @@ func reach(t *testing.T, l *lab.Lab, pods []*lab.Pod) {
 			}
 		}
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // register makes the pod's object, as kubelet would keep it.

@@ -69,7 +69,7 @@ func TestAnnotations(t *testing.T) {
 		asks := func(space, name, annotations string) {
 			t.Helper()
 			yaml := strings.NewReplacer("NAME", name, "SPACE", space, "ANNOTATIONS", annotations, "NODE", c.nodes[0].name).Replace(askingPod)
-			eventually(t, 10*time.Second, func() error { // a new namespace has no service account at first
+			eventually(t, 60*time.Second, func() error { // a new namespace has no service account at first
 				_, err := c.apply(t.Context(), fill.Replace(yaml))
 				return err
 			})
@@ -101,18 +101,20 @@ func TestAnnotations(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		time.Sleep(time.Second) // until all agents know
 		asks(namespace+"-blue", "selected", "")
+		for try := 0; try < 5 && !netip.MustParsePrefix(team).Contains(c.addressOf(t, f, namespace+"-blue", "selected")); try++ {
+			// The agent had not heard of it yet.
+			c.mustCtl(t, "-n", namespace+"-blue", "delete", "pod", "selected", "--timeout=120s")
+			asks(namespace+"-blue", "selected", "")
+		}
 		c.hasAddress(t, f, namespace+"-blue", "selected", team, "")
 	})
 }
 
-// hasAddress waits until a pod runs, and fails the test unless its address is of network (if that is not "") and not of
-// other, and answers on all nodes.
-func (c *cluster) hasAddress(t *testing.T, f family, space, name, network, other string) {
+// addressOf waits until a pod runs, and returns its address.
+func (c *cluster) addressOf(t *testing.T, f family, space, name string) (addr netip.Addr) {
 	t.Helper()
-	var addr netip.Addr
-	eventually(t, 30*time.Second, func() error {
+	eventually(t, 2*time.Minute, func() error {
 		p, err := c.client.CoreV1().Pods(space).Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -122,11 +124,19 @@ func (c *cluster) hasAddress(t *testing.T, f family, space, name, network, other
 		}
 		return nil
 	})
+	return addr
+}
+
+// hasAddress waits until a pod runs, and fails the test unless its address is of network (if that is not "") and not of
+// other, and answers on all nodes.
+func (c *cluster) hasAddress(t *testing.T, f family, space, name, network, other string) {
+	t.Helper()
+	addr := c.addressOf(t, f, space, name)
 	if network != "" && !netip.MustParsePrefix(network).Contains(addr) || other != "" && netip.MustParsePrefix(other).Contains(addr) {
 		t.Errorf("pod %s/%s has %s, want one of %q, not of %q", space, name, addr, network, other)
 	}
 	for _, n := range c.nodes {
-		if out, err := c.sh(t.Context(), n.tools, fmt.Sprintf("ping -n -c 1 -W 3 %s", addr)); err != nil {
+		if out, err := c.sh(t.Context(), n.tools, fmt.Sprintf("for i in 1 2 3 4 5; do ping -n -c 1 -W 2 %s && exit; done; exit 1", addr)); err != nil {
 			t.Errorf("pod %s/%s at %s does not answer on %s: %v\n%s", space, name, addr, n.name, err, out)
 		}
 	}
@@ -135,7 +145,7 @@ func (c *cluster) hasAddress(t *testing.T, f family, space, name, network, other
 // mustTellOfBad fails the test unless the pod bad has an event that names all that is wrong with it, and no address.
 func (c *cluster) mustTellOfBad(t *testing.T) {
 	t.Helper()
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, 2*time.Minute, func() error {
 		text, err := c.ctl(t.Context(), "-n", namespace, "get", "events", "--field-selector=involvedObject.name=bad", "-o", "jsonpath={.items[*].message}")
 		for _, says := range []string{"annotation cni.projectcalico.org/hwAddr of pod " + namespace + "/bad, value 01:00:00:00:00:00", `"e2e-nowhere" is neither the name nor the CIDR of an IP pool`} {
 			if !strings.Contains(text, says) {
@@ -153,16 +163,17 @@ func (c *cluster) mustTellOfBad(t *testing.T) {
 func (c *cluster) endAsking(t *testing.T, name string) {
 	t.Helper()
 	ctx := context.Background()
-	_, err := c.ctl(ctx, "-n", namespace, "delete", "pods", "-l", "app=asking", "--ignore-not-found", "--timeout=60s")
+	_, err := c.ctl(ctx, "-n", namespace, "delete", "pods", "-l", "app=asking", "--ignore-not-found", "--timeout=120s")
 	for _, space := range []string{namespace + "-asks", namespace + "-blue"} {
-		_, more := c.ctl(ctx, "delete", "namespace", space, "--ignore-not-found", "--timeout=60s")
+		_, more := c.ctl(ctx, "delete", "namespace", space, "--ignore-not-found", "--timeout=120s")
 		err = errors.Join(err, more)
 	}
 	for _, pool := range []string{"e2e-named-" + name, "e2e-team-" + name} {
 		cidr, more := c.ctl(ctx, "get", "ippool", pool, "-o", "jsonpath={.spec.cidr}")
 		_, gone := c.ctl(ctx, "delete", "ippool", pool)
 		if err = errors.Join(err, more, gone); more == nil {
-			eventually(t, 2*time.Minute, func() error { return c.noBlocks(cidr) })
+			took := eventually(t, 2*time.Minute, func() error { return c.noBlocks(cidr) })
+			t.Logf("the blocks of pool %s were given back %.1f s after it was deleted", pool, took.Seconds())
 		}
 	}
 	if err != nil {

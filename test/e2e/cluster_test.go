@@ -68,12 +68,12 @@ func (c *cluster) setUp(ctx context.Context) error {
 		return err
 	}
 	for _, what := range []string{"daemonset/web", "daemonset/tools", "daemonset/shell"} {
-		if _, err := c.ctl(ctx, "-n", namespace, "rollout", "status", what, "--timeout=90s"); err != nil {
+		if _, err := c.ctl(ctx, "-n", namespace, "rollout", "status", what, "--timeout=180s"); err != nil {
 			pods, _ := c.ctl(ctx, "-n", namespace, "get", "pods", "-o", "wide")
 			return fmt.Errorf("%w\n%s", err, pods)
 		}
 	}
-	if _, err := c.ctl(ctx, "-n", namespace, "wait", "--for=condition=Ready", "pod/slow", "--timeout=60s"); err != nil {
+	if _, err := c.ctl(ctx, "-n", namespace, "wait", "--for=condition=Ready", "pod/slow", "--timeout=180s"); err != nil {
 		return err
 	}
 	return c.read(ctx)
@@ -88,7 +88,7 @@ func (c *cluster) applyPods(ctx context.Context, template string) error {
 }
 
 func (c *cluster) tearDown(ctx context.Context) {
-	if _, err := c.ctl(ctx, "delete", "namespace", namespace, "--ignore-not-found", "--timeout=60s"); err != nil {
+	if _, err := c.ctl(ctx, "delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s"); err != nil {
 		fmt.Fprintln(os.Stderr, "test/e2e: clean up:", err)
 	}
 }

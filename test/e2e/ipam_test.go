@@ -38,12 +38,12 @@ spec:
 	if _, err := c.apply(t.Context(), strings.ReplaceAll(burst, "TOOLS", image)); err != nil {
 		t.Fatal(err)
 	}
-	defer c.ctl(context.Background(), "-n", namespace, "delete", "deployment", "burst", "--ignore-not-found", "--timeout=60s")
+	defer c.ctl(context.Background(), "-n", namespace, "delete", "deployment", "burst", "--ignore-not-found", "--timeout=120s")
 	start := time.Now()
-	c.mustCtl(t, "-n", namespace, "rollout", "status", "deployment/burst", "--timeout=120s")
+	c.mustCtl(t, "-n", namespace, "rollout", "status", "deployment/burst", "--timeout=180s")
 	t.Logf("30 pods ready after %.1f s", time.Since(start).Seconds())
 	c.mustAgree(t, t.Context(), nil)
-	c.mustCtl(t, "-n", namespace, "delete", "deployment", "burst", "--cascade=foreground", "--timeout=60s")
+	c.mustCtl(t, "-n", namespace, "delete", "deployment", "burst", "--cascade=foreground", "--timeout=120s")
 	c.mustAgree(t, t.Context(), nil)
 }
 
@@ -62,7 +62,7 @@ type ipam struct {
 func (c *cluster) mustAgree(t *testing.T, ctx context.Context, extra map[netip.Addr]string) {
 	t.Helper()
 	count := 0
-	took := eventually(t, 20*time.Second, func() error {
+	took := eventually(t, 60*time.Second, func() error {
 		i, err := c.readIPAM(ctx)
 		if err != nil {
 			return err

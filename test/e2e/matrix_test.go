@@ -89,7 +89,7 @@ func (c *cluster) mustKnowAll(t *testing.T) {
 		}
 		slices.Sort(want)
 		for _, n := range c.nodes {
-			eventually(t, 45*time.Second, func() error {
+			eventually(t, 90*time.Second, func() error {
 				// Often enough to hear each of the DNS servers.
 				out, err := c.sh(t.Context(), n.tools, "for i in 1 2 3 4 5 6; do dig +search +short web-headless "+pick(f, "A", "AAAA")+" | sort | tr '\\n' ' '; echo; done | uniq")
 				if have := strings.TrimSpace(out); err == nil && have != strings.Join(want, " ") {

@@ -53,7 +53,7 @@ func (c *cluster) setNAT(t *testing.T, f family, nat bool) {
 	}
 	start := time.Now()
 	for _, n := range c.nodes {
-		eventually(t, 5*time.Second, func() error { return c.seenAs(t.Context(), n.tools, n.seen(f, nat), url(outsideAddr(f), 8080)) })
+		eventually(t, 30*time.Second, func() error { return c.seenAs(t.Context(), n.tools, n.seen(f, nat), url(outsideAddr(f), 8080)) })
 	}
 	t.Logf("natOutgoing %t: the outside sees it of all nodes after %.1f s", nat, time.Since(start).Seconds())
 }

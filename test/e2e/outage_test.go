@@ -164,7 +164,7 @@ func TestNodeRebooted(t *testing.T) {
 	}
 	on()
 	start := time.Now()
-	eventually(t, 120*time.Second, func() error { return c.isBack(t.Context(), old) })
+	eventually(t, 4*time.Minute, func() error { return c.isBack(t.Context(), old) })
 	t.Logf("%s and its pods are back after %.1f s", old.name, time.Since(start).Seconds())
 	c.mustKnowAll(t)
 	c.each(t, func(t *testing.T, f family) {
@@ -178,7 +178,7 @@ func TestNodeRebooted(t *testing.T) {
 func (c *cluster) serviceAnswers(t *testing.T, f family) {
 	t.Helper()
 	for _, n := range c.nodes {
-		took := eventually(t, 15*time.Second, func() error {
+		took := eventually(t, 60*time.Second, func() error {
 			out, err := c.sh(t.Context(), n.shell, fmt.Sprintf("for i in $(seq 15); do curl -sS -m 1 %s/hostname >/dev/null || exit 1; done 2>&1", url(c.service[f], 80)))
 			if err != nil {
 				return fmt.Errorf("the Service from %s: %w: %s", n.name, err, out)

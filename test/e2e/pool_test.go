@@ -27,7 +27,7 @@ func (c *cluster) keepMode(t *testing.T, f family) {
 		if err != nil {
 			t.Error(err)
 		}
-		eventually(t, 10*time.Second, func() error { return c.hasRoutes(context.Background(), f, was) })
+		eventually(t, 30*time.Second, func() error { return c.hasRoutes(context.Background(), f, was) })
 	})
 }
 
@@ -37,7 +37,7 @@ func (c *cluster) setMode(t *testing.T, f family, mode string) {
 	if err := c.patchPool(t.Context(), f, "vxlanMode", `"`+mode+`"`); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, func() error { return c.hasRoutes(t.Context(), f, mode) })
+	eventually(t, 30*time.Second, func() error { return c.hasRoutes(t.Context(), f, mode) })
 }
 
 // TestPoolModeLive changes a pool's VXLAN mode while pods talk, and looks for the routes that it means. The other family

@@ -40,7 +40,7 @@ func TestSabotageOnNode(t *testing.T) {
 			t.Errorf("%d of %d results", have, want)
 		}
 		// An IPv6 address of a device that was down serves after a second or two: RFC 4862, 5.4.2.
-		eventually(t, 5*time.Second, func() error {
+		eventually(t, 30*time.Second, func() error {
 			if answered := strings.Count(c.mustSh(t, n.tools, fmt.Sprintf("ping -n -i 0.1 -c 5 %s || true", o.tools.addr[f])), "time="); answered != 5 {
 				return fmt.Errorf("afterwards %d of 5 pings were answered", answered)
 			}
@@ -68,12 +68,17 @@ state() {
 }
 now() { echo $((${EPOCHREALTIME/./} / 1000)); }
 breaks() { # WHAT COMMAND
-	local t=$(now)
-	eval "$2" || { echo "$1: not broken"; return; }
-	while [ "$(state 2>&1)" != "$want" ]; do
-		[ $(($(now) - t)) -lt 5000 ] || { echo "$1: not back: $(diff <(echo "$want") <(state 2>&1) | grep '^[<>]' | tr '\n' ' ')"; want=$(state 2>&1); return; }
+	local t took try
+	for try in 1 2 3; do # the machine may be busy with something else
+		t=$(now)
+		eval "$2" || { echo "$1: not broken"; return; }
+		while [ "$(state 2>&1)" != "$want" ]; do
+			[ $(($(now) - t)) -lt 20000 ] || { echo "$1: not back: $(diff <(echo "$want") <(state 2>&1) | grep '^[<>]' | tr '\n' ' ')"; want=$(state 2>&1); return; }
+		done
+		took=$(($(now) - t))
+		[ $took -gt 1000 ] || break
 	done
-	echo "$(($(now) - t)) $1"
+	echo "$took $1"
 }
 foreign() {
 	ip link show e2e-foreign0 && ip addr show dev e2e-foreign0 | grep @HOST_A1/@BITS && ip -@FAMILY route show @NET_A | grep blackhole &&

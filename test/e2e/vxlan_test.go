@@ -111,7 +111,7 @@ func capture(t *testing.T, run runner, dev, filter string, meanwhile func()) str
 		t.Fatalf("start tcpdump: %v: %q", err, out)
 	}
 	meanwhile()
-	return run(fmt.Sprintf("sleep 0.1; kill -INT %s; while [ -e /proc/%[1]s ]; do sleep 0.05; done; cat %s/wire; rm -r %[2]s", pid, dir))
+	return run(fmt.Sprintf("sleep 0.3; kill -INT %s; while [ -e /proc/%[1]s ]; do sleep 0.05; done; cat %s/wire; rm -r %[2]s", pid, dir))
 }
 
 // TestWalkthrough8CrossSubnet looks at the wire in mode CrossSubnet: plain routes inside a subnet and VXLAN across, on one

@@ -98,7 +98,7 @@ func (c *cluster) movePods(t *testing.T, f family, cidr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, func() error { return c.applyPods(ctx, string(b)) })
+	eventually(t, 2*time.Minute, func() error { return c.applyPods(ctx, string(b)) })
 	took := eventually(t, 3*time.Minute, func() error {
 		pods, err := c.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
 		if err != nil {

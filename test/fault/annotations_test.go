@@ -89,7 +89,7 @@ func (a *asking) annotate(name, key string, value any) {
 
 // pings says whether an address answers in a namespace.
 func pingsOnce(ns *lab.NS, to string) error {
-	out, err := ns.Run("ping -n -c 1 -W 1 " + to)
+	out, err := ns.Run("ping -n -c 1 -W 2 " + to)
 	if err != nil {
 		return fmt.Errorf("ping %s: %w: %s", to, err, out)
 	}
@@ -121,7 +121,7 @@ func TestFloatingAddresses(t *testing.T) {
 			}
 			f.set("default", map[string]any{"floatingIPs": "Enabled", "nftablesMode": mode})
 			p := a.pod("web", map[string]string{"floatingIPs": `["198.18.7.7","fd00:77::7"]`, "hwAddr": "1c:0c:0a:c0:ff:ee"})
-			a.Within(5*time.Second, "floatingIPs is Enabled", p.Add)
+			a.Within(30*time.Second, "floatingIPs is Enabled", p.Add)
 			if out, err := p.NS.Run("ip link show eth0"); err != nil || !strings.Contains(out, "link/ether 1c:0c:0a:c0:ff:ee") {
 				t.Errorf("hwAddr: %v\n%s", err, out)
 			}
@@ -136,27 +136,27 @@ func TestFloatingAddresses(t *testing.T) {
 				}
 				return err
 			}
-			t.Logf("floating addresses answer after %s", a.Within(5*time.Second, "floating addresses answer", answers))
+			t.Logf("floating addresses answer after %s", a.Within(30*time.Second, "floating addresses answer", answers))
 			a.n.Kill()
 			if err := answers(); err != nil {
 				t.Errorf("while the agent is down: %v", err)
 			}
 			a.n.Start()
-			a.n.WaitReady(10 * time.Second)
+			a.n.WaitReady(30 * time.Second)
 			if err := answers(); err != nil {
 				t.Errorf("right after a restart: %v", err)
 			}
 			a.annotate("web", "floatingIPs", `["fd00:77::7"]`)
-			a.Within(5*time.Second, "the address that was taken away is silent", func() error { return silent(a.Fabric, floats[0]) })
+			a.Within(30*time.Second, "the address that was taken away is silent", func() error { return silent(a.Fabric, floats[0]) })
 			if err := pingsOnce(a.Fabric, floats[1]); err != nil {
 				t.Error(err)
 			}
 			a.annotate("web", "floatingIPs", `["198.18.7.7","fd00:77::7"]`)
-			a.Within(5*time.Second, "it is back", answers)
+			a.Within(30*time.Second, "it is back", answers)
 			if err := p.Remove(); err != nil {
 				t.Fatal(err)
 			}
-			a.Within(5*time.Second, "nothing is left of it", func() error {
+			a.Within(30*time.Second, "nothing is left of it", func() error {
 				routes, _ := a.n.NS.Run("ip route show 198.18.7.7")
 				rules, err := a.n.NS.Run("nft list ruleset")
 				if err == nil && (routes != "" || strings.Contains(rules, floats[0])) {
@@ -164,7 +164,7 @@ func TestFloatingAddresses(t *testing.T) {
 				}
 				return err
 			})
-			a.Agrees(5 * time.Second)
+			a.Agrees(30 * time.Second)
 		})
 	}
 }
@@ -192,8 +192,8 @@ func TestAddressesWithoutIPAM(t *testing.T) {
 			t.Error(err) // broken while nobody looks: mended by the next agent, which must know it
 		}
 		a.n.Start()
-		a.n.WaitReady(10 * time.Second)
-		a.Within(2*time.Second, "its routes stand", answers)
+		a.n.WaitReady(30 * time.Second)
+		a.Within(30*time.Second, "its routes stand", answers)
 	}
 	second := a.pod("second", map[string]string{"ipAddrsNoIpam": `["10.99.0.7"]`})
 	if err := second.Add(); err == nil || !strings.Contains(err.Error(), "10.99.0.7 is that of pod default/own") {
@@ -208,7 +208,7 @@ func TestAddressesWithoutIPAM(t *testing.T) {
 	if files, err := os.ReadDir(filepath.Join(a.n.Journal, "foreign")); err != nil || len(files) > 0 {
 		t.Errorf("left: %v, %v", files, err)
 	}
-	a.Agrees(5 * time.Second)
+	a.Agrees(30 * time.Second)
 }
 
 // TestBadAnnotation: ADD fails and says why, leaves nothing, and succeeds once the pod is corrected.
@@ -229,10 +229,10 @@ func TestBadAnnotation(t *testing.T) {
 	if err := p.Del(); err != nil { // as kubelet does after a refusal
 		t.Error(err)
 	}
-	a.Agrees(5 * time.Second)
+	a.Agrees(30 * time.Second)
 	a.annotate("web", "hwAddr", nil)
 	a.annotate("web", "ipv4pools", `["pool1"]`)
-	a.Within(5*time.Second, "the corrected pod is added", p.Add)
+	a.Within(30*time.Second, "the corrected pod is added", p.Add)
 }
 
 // TestSelectedPools: which pools give addresses on a node follows its labels, and a selector that does not parse is told of.
@@ -252,7 +252,7 @@ func TestSelectedPools(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	a.Within(5*time.Second, "the selector is told of", func() error {
+	a.Within(30*time.Second, "the selector is told of", func() error {
 		faults, err := a.n.Metric("margay_cluster_faults")
 		if log := a.n.Log(); err == nil && (faults != 1 || !strings.Contains(log, "IPPool broken: spec.nodeSelector: ") || !strings.Contains(log, "character 6: want an operator")) {
 			err = fmt.Errorf("%v faults; the log says %s", faults, a.n.LastLog(5))
@@ -277,12 +277,12 @@ func TestSelectedPools(t *testing.T) {
 			return errors.Join(err, p.Remove())
 		}
 	}
-	a.Within(5*time.Second, "only the IPv6 pool is left", from(nil, "fd00:172:20::/112"))
-	a.Within(5*time.Second, "who asks for it by name gets it", from(map[string]string{"ipv4pools": `["east"]`}, "10.61.0.0/24"))
-	a.Within(5*time.Second, "and so does who asks for an address", from(map[string]string{"ipAddrs": `["10.61.0.200"]`}, "10.61.0.200/32"))
+	a.Within(30*time.Second, "only the IPv6 pool is left", from(nil, "fd00:172:20::/112"))
+	a.Within(30*time.Second, "who asks for it by name gets it", from(map[string]string{"ipv4pools": `["east"]`}, "10.61.0.0/24"))
+	a.Within(30*time.Second, "and so does who asks for an address", from(map[string]string{"ipAddrs": `["10.61.0.200"]`}, "10.61.0.200/32"))
 	label("east")
-	a.Within(5*time.Second, "the node is selected", from(nil, "10.61.0.0/24"))
+	a.Within(30*time.Second, "the node is selected", from(nil, "10.61.0.0/24"))
 	label(nil)
-	a.Within(5*time.Second, "it is no longer", from(nil, "fd00:172:20::/112"))
-	a.Agrees(5 * time.Second)
+	a.Within(30*time.Second, "it is no longer", from(nil, "fd00:172:20::/112"))
+	a.Agrees(30 * time.Second)
 }

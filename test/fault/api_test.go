@@ -19,8 +19,8 @@ func TestAPIServerAway(t *testing.T) {
 		old = append(old, n.Pod(n.Name+"-old"))
 		leaving = append(leaving, n.Pod(n.Name+"-leaving1"), n.Pod(n.Name+"-leaving2"))
 	}
-	l.WaitRoutes(5 * time.Second)
-	l.Agrees(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
+	l.Agrees(30 * time.Second)
 	before := []lab.State{l.Nodes[0].State().Cluster(), l.Nodes[1].State().Cluster()}
 	monitors := []*lab.Monitor{l.Nodes[0].Monitor(), l.Nodes[1].Monitor()}
 	var pingers []*lab.Pinger
@@ -42,10 +42,10 @@ func TestAPIServerAway(t *testing.T) {
 		for i := range more {
 			p := n.Pod(fmt.Sprintf("%s-new%d", n.Name, i))
 			slowest = max(slowest, p.Took)
-			if err := p.Echo(old[0].V4(), 2*time.Second); err != nil {
+			if err := p.Echo(old[0].V4(), 10*time.Second); err != nil {
 				t.Error(err)
 			}
-			if err := p.Echo(old[1].V6(), 2*time.Second); err != nil {
+			if err := p.Echo(old[1].V6(), 10*time.Second); err != nil {
 				t.Error(err)
 			}
 		}
@@ -58,7 +58,7 @@ func TestAPIServerAway(t *testing.T) {
 		if err := p.Remove(); err != nil {
 			t.Errorf("DEL without the API server: %v", err)
 		}
-		if p.Took > time.Second {
+		if p.Took > 3*time.Second {
 			t.Errorf("DEL without the API server took %s", p.Took)
 		}
 	}
@@ -68,8 +68,8 @@ func TestAPIServerAway(t *testing.T) {
 	}
 	back = true
 	t.Logf("API server was away for %s", time.Since(down).Round(time.Millisecond))
-	t.Logf("node2's new agent is ready %s after its return", l.Nodes[1].WaitReady(15*time.Second))
-	t.Logf("all agrees %s after that", l.Agrees(15*time.Second))
+	t.Logf("node2's new agent is ready %s after its return", l.Nodes[1].WaitReady(30*time.Second))
+	t.Logf("all agrees %s after that", l.Agrees(30*time.Second))
 	for _, loss := range lab.Stop(pingers...) {
 		t.Log(loss)
 		if loss.Lost > 0 {
@@ -92,7 +92,7 @@ func restartWithoutAPI(t *testing.T, n *lab.Node) {
 	n.Kill()
 	n.Start()
 	const why = "API server has not answered yet"
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		err := n.Probe("readiness")
 		if err != nil && strings.Contains(err.Error(), why) {
@@ -137,8 +137,8 @@ func TestAgentDown(t *testing.T) {
 	err := late.Add()
 	code, text := lab.Code(err)
 	t.Logf("ADD: %d %s (after %s)", code, text, late.Took)
-	if code != 11 || !strings.Contains(text, "agent is not running") || late.Took > 5*time.Second {
-		t.Errorf("ADD: code %d after %s: %v; want 11 within 5 s", code, late.Took, err)
+	if code != 11 || !strings.Contains(text, "agent is not running") || late.Took > 8*time.Second {
+		t.Errorf("ADD: code %d after %s: %v; want 11 within 8 s", code, late.Took, err)
 	}
 	err = n.Status()
 	if code, text = lab.Code(err); code != 50 || !strings.Contains(text, "agent is not running") {
@@ -152,7 +152,7 @@ func TestAgentDown(t *testing.T) {
 		if err := p.Remove(); err != nil {
 			t.Errorf("DEL of %s: %v", p.Name, err)
 		}
-		if p.Took > time.Second {
+		if p.Took > 3*time.Second {
 			t.Errorf("DEL of %s took %s", p.Name, p.Took)
 		}
 	}
@@ -162,12 +162,12 @@ func TestAgentDown(t *testing.T) {
 	if files := n.Spooled(); len(files) != 2 {
 		t.Errorf("spool has %v, want two releases", files)
 	}
-	if err := stays.Echo(checked.V4(), time.Second); err != nil {
+	if err := stays.Echo(checked.V4(), 10*time.Second); err != nil {
 		t.Error(err)
 	}
 	n.Start()
-	n.WaitReady(10 * time.Second)
-	t.Logf("all agrees %s after the agent is ready", l.Agrees(5*time.Second))
+	n.WaitReady(30 * time.Second)
+	t.Logf("all agrees %s after the agent is ready", l.Agrees(30*time.Second))
 	if files := n.Spooled(); len(files) != 0 {
 		t.Errorf("spool still has %v", files)
 	}
@@ -181,22 +181,22 @@ func TestAPIServerSilent(t *testing.T) {
 	l := cluster.New(t, lab.Options{IPv6: true})
 	n := l.Nodes[0]
 	old, leaving := n.Pod("old"), n.Pod("leaving")
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	before := n.State().Cluster()
 	resume := n.StallAPI()
 	var slowest time.Duration
 	for i := range 10 {
 		p := n.Pod(fmt.Sprintf("new%d", i))
 		slowest = max(slowest, p.Took)
-		if err := p.Echo(old.V6(), time.Second); err != nil {
+		if err := p.Echo(old.V6(), 10*time.Second); err != nil {
 			t.Error(err)
 		}
 	}
 	t.Logf("10 ADDs, the slowest took %s", slowest)
-	if slowest > time.Second {
+	if slowest > 3*time.Second {
 		t.Errorf("an ADD took %s", slowest)
 	}
-	if err := leaving.Remove(); err != nil || leaving.Took > time.Second {
+	if err := leaving.Remove(); err != nil || leaving.Took > 3*time.Second {
 		t.Errorf("DEL: %v after %s", err, leaving.Took)
 	}
 	n.Kill()
@@ -210,7 +210,7 @@ func TestAPIServerSilent(t *testing.T) {
 	}
 	resume()
 	t.Logf("ready %s after the API server speaks again", n.WaitReady(30*time.Second))
-	l.Agrees(15 * time.Second)
+	l.Agrees(30 * time.Second)
 	if err := old.Check(); err != nil {
 		t.Error(err)
 	}

@@ -64,10 +64,10 @@ func TestBorrowedAnswersAtOnce(t *testing.T) {
 			l := cluster.New(t, lab.Options{Nodes: 2, IPv6: true, Pools: small(mode)})
 			n3 := l.AddNode("node3", 3)
 			n3.Start()
-			n3.WaitReady(20 * time.Second)
-			l.WaitRoutes(10 * time.Second)
+			n3.WaitReady(30 * time.Second)
+			l.WaitRoutes(30 * time.Second)
 			peers := []*lab.Pod{l.Nodes[0].Pod("peer1"), l.Nodes[1].Pod("peer2"), n3.Pod("peer3")}
-			l.Within(5*time.Second, "the nodes' own network is up", func() error {
+			l.Within(30*time.Second, "the nodes' own network is up", func() error {
 				for _, err := range first(peers[2], peers[:2]...) {
 					return err
 				}
@@ -93,8 +93,8 @@ func TestBorrowedAnswersAtOnce(t *testing.T) {
 			if borrowed != 2*rounds {
 				t.Errorf("%d addresses were borrowed, want %d: this tests something else", borrowed, 2*rounds)
 			}
-			l.WaitRoutes(10 * time.Second)
-			l.Agrees(15 * time.Second)
+			l.WaitRoutes(30 * time.Second)
+			l.Agrees(30 * time.Second)
 		})
 	}
 }
@@ -111,8 +111,8 @@ func TestBorrowedOwnerDown(t *testing.T) {
 	}
 	third := l.AddNode("node3", 3)
 	third.Start()
-	third.WaitReady(20 * time.Second)
-	l.WaitRoutes(10 * time.Second)
+	third.WaitReady(30 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	home, away := owner.Pod("home"), third.Pod("away")
 	owner.Kill()
 	p := borrower.Pod("guest")
@@ -127,14 +127,14 @@ func TestBorrowedOwnerDown(t *testing.T) {
 		t.Errorf("the next ADD took %s", again.Took)
 	}
 	owner.Start()
-	owner.WaitReady(20 * time.Second)
-	l.Within(5*time.Second, "the owner's pod reaches the borrowed addresses", func() error {
+	owner.WaitReady(30 * time.Second)
+	l.Within(30*time.Second, "the owner's pod reaches the borrowed addresses", func() error {
 		for _, err := range first(p, home) {
 			return err
 		}
 		return nil
 	})
-	l.Agrees(15 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // TestBorrowerKilled: an agent that is killed and comes back knows what it borrowed: pods keep talking, and what they had goes
@@ -143,8 +143,8 @@ func TestBorrowerKilled(t *testing.T) {
 	l := cluster.New(t, lab.Options{Nodes: 2, IPv6: true, Pools: small(v3.EncapAlways)})
 	n3 := l.AddNode("node3", 3)
 	n3.Start()
-	n3.WaitReady(20 * time.Second)
-	l.WaitRoutes(10 * time.Second)
+	n3.WaitReady(30 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	peer := l.Nodes[0].Pod("peer")
 	var pods []*lab.Pod
 	for i := range 4 {
@@ -157,7 +157,7 @@ func TestBorrowerKilled(t *testing.T) {
 	for range 3 {
 		n3.Kill()
 		n3.Start()
-		n3.WaitReady(20 * time.Second)
+		n3.WaitReady(30 * time.Second)
 	}
 	for _, loss := range lab.Stop(pings...) {
 		if loss.Lost > 0 {
@@ -173,9 +173,9 @@ func TestBorrowerKilled(t *testing.T) {
 		}
 	}
 	n3.Start()
-	n3.WaitReady(20 * time.Second)
-	l.Agrees(15 * time.Second)
-	l.WaitRoutes(10 * time.Second)
+	n3.WaitReady(30 * time.Second)
+	l.Agrees(30 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	for _, n := range l.Nodes {
 		if lines := n.State().Names(freed...); len(lines) > 0 {
 			t.Errorf("%s still knows what was given back: %q", n.Name, lines)

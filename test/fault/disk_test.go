@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	v3 "github.com/margay-net/margay/pkg/api/v3"
 	"github.com/margay-net/margay/test/lab"
 )
 
@@ -32,7 +33,9 @@ func TestCorruptJournal(t *testing.T) {
 }
 
 func corruptJournal(t *testing.T, spoil func([]byte) []byte) {
-	l := cluster.New(t, lab.Options{IPv6: true})
+	pool4, pool6 := lab.Pool4, lab.Pool6
+	pool4.BlockSize, pool6.BlockSize = 28, 124
+	l := cluster.New(t, lab.Options{IPv6: true, Pools: []v3.IPPoolSpec{pool4, pool6}})
 	n := l.Nodes[0]
 	owner := &owners{t: t, of: map[netip.Addr]string{}}
 	var pods []*lab.Pod
@@ -40,7 +43,7 @@ func corruptJournal(t *testing.T, spoil func([]byte) []byte) {
 		pods = append(pods, n.Pod(fmt.Sprintf("pod%d", i)))
 		owner.take(pods[i])
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	n.Kill()
 	path := filepath.Join(n.Journal, "journal")
 	was, err := os.ReadFile(path)
@@ -57,11 +60,11 @@ func corruptJournal(t *testing.T, spoil func([]byte) []byte) {
 	}
 	before := n.State()
 	n.Start()
-	n.WaitReady(10 * time.Second)
+	n.WaitReady(30 * time.Second)
 	if diff := n.State().Diff(before); diff != "" {
 		t.Errorf("the kernel's state changed:\n%s", diff)
 	}
-	for i := range 70 { // more than what is left of the block's head
+	for i := range 20 { // more than what is left of the block
 		p := n.NewPod(fmt.Sprintf("new%d", i))
 		if err := p.Add(); err != nil {
 			t.Fatalf("ADD: %v", err)
@@ -69,16 +72,16 @@ func corruptJournal(t *testing.T, spoil func([]byte) []byte) {
 		owner.take(p)
 		pods = append(pods, p)
 	}
-	if err := pods[0].Echo(pods[len(pods)-1].V4(), time.Second); err != nil {
+	if err := pods[0].Echo(pods[len(pods)-1].V4(), 10*time.Second); err != nil {
 		t.Error(err)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	for _, p := range pods {
 		if err := p.Remove(); err != nil {
 			t.Errorf("DEL: %v", err)
 		}
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // TestFullDisk: journal and spool are on a file system without room.
@@ -100,13 +103,13 @@ func TestFullDisk(t *testing.T) {
 	})
 	n.Journal, n.Spool = filepath.Join(dir, "journal"), filepath.Join(dir, "spool")
 	n.Start()
-	n.WaitReady(10 * time.Second)
+	n.WaitReady(30 * time.Second)
 	old, later := n.Pod("old"), n.Pod("later")
 	var gone []*lab.Pod
 	for i := range 40 {
 		gone = append(gone, n.Pod(fmt.Sprintf("gone%d", i)))
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 
 	room := fill(t, dir)
 	p := n.NewPod("no-room")
@@ -126,8 +129,8 @@ func TestFullDisk(t *testing.T) {
 		t.Error("the log does not say that releases are in no journal")
 	}
 	room()
-	t.Logf("all agrees %s after there is room", l.Agrees(5*time.Second))
-	l.Within(20*time.Second, "the journal is written anew", func() error {
+	t.Logf("all agrees %s after there is room", l.Agrees(30*time.Second))
+	l.Within(30*time.Second, "the journal is written anew", func() error {
 		b, err := os.ReadFile(filepath.Join(n.Journal, "journal"))
 		if err == nil && bytes.Contains(b, []byte(gone[39].ID)) {
 			err = fmt.Errorf("it still has a pod that is gone")
@@ -139,7 +142,7 @@ func TestFullDisk(t *testing.T) {
 	n.Kill()
 	wantErr(t, "DEL on a full disk without an agent", later.Del(), 11, "no space left on device", n.Spool)
 	n.Start()
-	l.Within(5*time.Second, "readiness says that the disk is full", func() error {
+	l.Within(30*time.Second, "readiness says that the disk is full", func() error {
 		if err := n.Probe("readiness"); err == nil || !strings.Contains(err.Error(), "no space left on device") {
 			return fmt.Errorf("it says %w", err)
 		}
@@ -149,15 +152,15 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("agent ended: %v", err)
 	}
 	room()
-	t.Logf("ready %s after there is room", n.WaitReady(15*time.Second))
+	t.Logf("ready %s after there is room", n.WaitReady(30*time.Second))
 	if err := later.Remove(); err != nil {
 		t.Errorf("DEL again: %v", err)
 	}
 	fresh := n.Pod("fresh")
-	if err := fresh.Echo(old.V4(), time.Second); err != nil {
+	if err := fresh.Echo(old.V4(), 10*time.Second); err != nil {
 		t.Error(err)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // fill leaves no room until the returned function is called.
@@ -199,14 +202,14 @@ func TestTwoAgentsOneNode(t *testing.T) {
 	n := l.Nodes[0]
 	first := n.Pod("first")
 	second := n.Spawn(nil)
-	l.Within(5*time.Second, "the second agent says that it waits", func() error {
+	l.Within(30*time.Second, "the second agent says that it waits", func() error {
 		if log := n.Log(); !strings.Contains(log, "another agent of this node runs") {
 			return fmt.Errorf("log: %s", n.LastLog(5))
 		}
 		return nil
 	})
 	for i := range 10 {
-		if err := n.Pod(fmt.Sprintf("pod%d", i)).Echo(first.V6(), time.Second); err != nil {
+		if err := n.Pod(fmt.Sprintf("pod%d", i)).Echo(first.V6(), 10*time.Second); err != nil {
 			t.Error(err)
 		}
 	}
@@ -233,8 +236,8 @@ func TestTwoAgentsOneNode(t *testing.T) {
 		if err := p.Remove(); err != nil {
 			t.Error(err)
 		}
-		l.Within(5*time.Second, "the second agent is ready", func() error { return n.Probe("readiness") })
-		l.Agrees(5 * time.Second)
+		l.Within(30*time.Second, "the second agent is ready", func() error { return n.Probe("readiness") })
+		l.Agrees(30 * time.Second)
 		if diff := n.State().Diff(before); diff != "" {
 			t.Errorf("%s: the kernel's state changed:\n%s", how, diff)
 		}
@@ -248,10 +251,10 @@ func TestTwoAgentsOneNode(t *testing.T) {
 func TestNoDefaultGateway(t *testing.T) {
 	l := cluster.New(t, lab.Options{Nodes: 2, IPv6: true, NoGateway: true})
 	a, b, c := l.Nodes[0].Pod("a"), l.Nodes[0].Pod("b"), l.Nodes[1].Pod("c")
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	for _, to := range []*lab.Pod{b, c} {
 		for _, addr := range to.Addrs {
-			if err := a.Echo(addr, 2*time.Second); err != nil {
+			if err := a.Echo(addr, 10*time.Second); err != nil {
 				t.Error(err)
 			}
 		}

@@ -22,7 +22,7 @@ func TestTwoNodesOneAddress(t *testing.T) {
 	for _, n := range l.Nodes {
 		pods = append(pods, n.Pod(n.Name+"-pod"))
 	}
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	warm(t, pods...)
 	owner, thief := l.Nodes[0], l.Nodes[1]
 	for variable, addr := range map[string]netip.Prefix{"IP": owner.Addr4, "IP6": owner.Addr6} {
@@ -38,7 +38,7 @@ func TestTwoNodesOneAddress(t *testing.T) {
 		thief.Env = map[string]string{variable: addr.Addr().String()}
 		thief.Kill()
 		thief.Start()
-		took := l.Within(10*time.Second, "both nodes say that they share an address", func() error {
+		took := l.Within(30*time.Second, "both nodes say that they share an address", func() error {
 			for _, n := range []*lab.Node{owner, thief} {
 				if err := accused(n, addr.Addr(), before[n]); err != nil {
 					return err
@@ -59,7 +59,7 @@ func TestTwoNodesOneAddress(t *testing.T) {
 			t.Fatal(err)
 		}
 		thief.Start()
-		took = l.Within(10*time.Second, "it ends", func() error {
+		took = l.Within(30*time.Second, "it ends", func() error {
 			for _, n := range l.Nodes {
 				if v, err := n.Metric("margay_cluster_faults"); err != nil || v != 0 {
 					return errors.Join(fmt.Errorf("%s: margay_cluster_faults is %v", n.Name, v), err)
@@ -71,11 +71,11 @@ func TestTwoNodesOneAddress(t *testing.T) {
 			return nil
 		})
 		t.Logf("%s: it ends %s after the claim does", addr.Addr(), took)
-		l.WaitPeers(5 * time.Second)
+		l.WaitPeers(30 * time.Second)
 		warm(t, pods...)
 		p.stop(t, "two nodes with "+addr.Addr().String())
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // accused says in which way a node does not tell yet that another one has its address.

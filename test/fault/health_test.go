@@ -89,12 +89,12 @@ func TestReadinessSaysWhatIsBroken(t *testing.T) {
 	n.Journal = filepath.Join(small, "journal")
 	n.Env = map[string]string{"MARGAY_PROC_SYS": sys, "FELIX_ROUTEREFRESHINTERVAL": "1s"}
 	n.Start()
-	n.WaitReady(15 * time.Second)
+	n.WaitReady(30 * time.Second)
 	var room func()
 	var deaf []int
 	for _, c := range []broken{
 		{
-			what: "the journal's disk is full", words: "journal's folder cannot be written: write", within: time.Second, addStillOK: true, // on the last page
+			what: "the journal's disk is full", words: "journal's folder cannot be written: write", within: 10 * time.Second, addStillOK: true, // on the last page
 			spoil: func() error { room = fill(t, small); return nil },
 			mend:  func() error { room(); return nil },
 		},
@@ -109,14 +109,14 @@ func TestReadinessSaysWhatIsBroken(t *testing.T) {
 			mend:  func() error { return undeafen(deaf) },
 		},
 		{
-			what: "the CNI socket is removed", words: "CNI socket " + n.Socket + " is gone", within: time.Second, killed: true,
+			what: "the CNI socket is removed", words: "CNI socket " + n.Socket + " is gone", within: 10 * time.Second, killed: true,
 			spoil: func() error { return os.Remove(n.Socket) },
 			mend:  func() error { n.Kill(); n.Start(); return nil },
 		},
 	} {
 		breakAndMend(t, l, n, c)
 	}
-	l.Agrees(10 * time.Second)
+	l.Agrees(30 * time.Second)
 	p := n.Pod("after")
 	if err := p.Check(); err != nil {
 		t.Error(err)
@@ -153,7 +153,7 @@ func breakAndMend(t *testing.T, l *lab.Lab, n *lab.Node, c broken) {
 	if err := c.mend(); err != nil {
 		t.Fatalf("%s: mend: %v", c.what, err)
 	}
-	took = l.Within(15*time.Second, c.what+": ready again", func() error { return n.Probe("readiness") })
+	took = l.Within(30*time.Second, c.what+": ready again", func() error { return n.Probe("readiness") })
 	t.Logf("%s: ready %s after it is mended", c.what, took.Round(time.Millisecond))
 	if ended, err := n.Agent().Ended(); ended {
 		t.Fatalf("%s: agent ended: %v", c.what, err)
@@ -264,7 +264,7 @@ func TestWithoutNetAdmin(t *testing.T) {
 	weak := exec.Command(exe)
 	weak.Env = strings.Split(strings.TrimRight(string(env), "\x00"), "\x00")
 	stop := startWeak(t, n, weak)
-	l.Within(15*time.Second, "readiness says what is missing", func() error {
+	l.Within(30*time.Second, "readiness says what is missing", func() error {
 		if err := n.Probe("readiness"); err == nil || !strings.Contains(err.Error(), "lacks the capability NET_ADMIN") {
 			return fmt.Errorf("it says %w", err)
 		}
@@ -279,7 +279,7 @@ func TestWithoutNetAdmin(t *testing.T) {
 	}
 	stop()
 	n.Start()
-	n.WaitReady(15 * time.Second)
+	n.WaitReady(30 * time.Second)
 	if diff := n.State().Diff(before); diff != "" {
 		t.Errorf("the kernel's state changed:\n%s", diff)
 	}

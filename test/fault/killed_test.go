@@ -119,7 +119,7 @@ func TestAgentKilled200(t *testing.T) {
 		old = append(old, n.Pod(n.Name+"-old"))
 		o.take(old[len(old)-1])
 	}
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	before := map[*lab.Node]lab.State{}
 	monitors := map[*lab.Node]*lab.Monitor{}
 	for _, n := range l.Nodes {
@@ -148,10 +148,10 @@ func TestAgentKilled200(t *testing.T) {
 	close(stop)
 	churners.Wait()
 	for _, n := range l.Nodes {
-		n.WaitReady(10 * time.Second)
+		n.WaitReady(30 * time.Second)
 	}
 	report(t, l, churns, took, kills)
-	settled := l.Agrees(20 * time.Second)
+	settled := l.Agrees(30 * time.Second)
 	t.Logf("datastore, kernels and pods agree %s after the last start", settled)
 	for _, loss := range lab.Stop(pingers...) {
 		t.Log(loss)
@@ -172,7 +172,7 @@ func TestAgentKilled200(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	l.Agrees(10 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // killAgain kills a node's agent again and again, mostly soon after its start, sometimes when it has long been ready.
@@ -248,7 +248,7 @@ func TestPluginKilled(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	l.Agrees(10 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // TestKilledBeforeHandle kills an agent that has written an address into its block and not the handle yet: the next agent
@@ -272,6 +272,6 @@ func TestKilledBeforeHandle(t *testing.T) {
 	n.Kill()
 	allow()
 	n.Start()
-	n.WaitReady(10 * time.Second)
-	l.Agrees(5 * time.Second)
+	n.WaitReady(30 * time.Second)
+	l.Agrees(30 * time.Second)
 }

@@ -20,8 +20,8 @@ import (
 func TestLockedDatastore(t *testing.T) {
 	l := cluster.New(t, lab.Options{Nodes: 2})
 	a, b, leaving := l.Nodes[0].Pod("a"), l.Nodes[1].Pod("b"), l.Nodes[0].Pod("leaving")
-	l.WaitRoutes(5 * time.Second)
-	l.Agrees(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
+	l.Agrees(30 * time.Second)
 	ping := a.Ping(b.V4(), 10*time.Millisecond)
 	setReady := func(ready bool) {
 		kind, _ := kube.KindOf("ClusterInformation")
@@ -38,7 +38,7 @@ func TestLockedDatastore(t *testing.T) {
 		}
 		return nil
 	}
-	l.Within(3*time.Second, "the runtime is told", func() error { return locked(l.Nodes[0].Status()) })
+	l.Within(30*time.Second, "the runtime is told", func() error { return locked(l.Nodes[0].Status()) })
 	late := l.Nodes[0].NewPod("late")
 	if err := locked(late.AddWithin(5 * time.Second)); err != nil {
 		t.Errorf("a pod that is added: %v", err)
@@ -54,7 +54,7 @@ func TestLockedDatastore(t *testing.T) {
 	}
 	l.Nodes[0].Kill()
 	l.Nodes[0].Start()
-	l.Nodes[0].WaitReady(20 * time.Second)
+	l.Nodes[0].WaitReady(30 * time.Second)
 	if err := locked(l.Nodes[0].Status()); err != nil {
 		t.Errorf("an agent that starts: %v", err)
 	}
@@ -63,10 +63,10 @@ func TestLockedDatastore(t *testing.T) {
 		t.Errorf("IPAM was written while the datastore was locked:\n%s\nbefore\n%s", after, before)
 	}
 	setReady(true)
-	took := l.Within(15*time.Second, "a pod can be added", func() error { return late.AddWithin(2 * time.Second) })
+	took := l.Within(30*time.Second, "a pod can be added", func() error { return late.AddWithin(2 * time.Second) })
 	t.Logf("a pod is added %s after the datastore is unlocked", took)
-	l.Agrees(10 * time.Second)
-	if err := b.Echo(late.V4(), 2*time.Second); err != nil {
+	l.Agrees(30 * time.Second)
+	if err := b.Echo(late.V4(), 10*time.Second); err != nil {
 		t.Error(err)
 	}
 	if loss := ping.Stop(); loss.Lost > 0 {

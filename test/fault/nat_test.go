@@ -18,7 +18,7 @@ func TestNATOutgoingChanges(t *testing.T) {
 	for _, n := range l.Nodes {
 		pods = append(pods, n.Pod(n.Name+"-pod"))
 	}
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	warm(t, pods...)
 	world, world6 := l.Nodes[0].AddrOf(-9) // the router's
 	for i, on := range []bool{true, false, true} {
@@ -30,7 +30,7 @@ func TestNATOutgoingChanges(t *testing.T) {
 			}
 		}
 		for _, to := range []netip.Addr{world.Addr(), world6.Addr()} {
-			took := l.Within(5*time.Second, "the world answers just when natOutgoing is on", func() error {
+			took := l.Within(30*time.Second, "the world answers just when natOutgoing is on", func() error {
 				err := pods[0].Echo(to, 100*time.Millisecond)
 				switch {
 				case on:
@@ -46,7 +46,7 @@ func TestNATOutgoingChanges(t *testing.T) {
 			restart := l.Nodes[0]
 			restart.Kill()
 			restart.Start()
-			restart.WaitReady(10 * time.Second)
+			restart.WaitReady(30 * time.Second)
 		}
 		p.stop(t, "natOutgoing changes")
 	}

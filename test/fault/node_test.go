@@ -17,7 +17,7 @@ import (
 func TestNodeAnnotationsRemoved(t *testing.T) {
 	l := cluster.New(t, lab.Options{Nodes: 2, IPv6: true})
 	a, b := l.Nodes[0].Pod("a"), l.Nodes[1].Pod("b")
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	time.Sleep(1100 * time.Millisecond) // the agent trusts its last write for a second
 	want := l.Nodes[0].State()
 	nodes := l.Core.CoreV1().Nodes()
@@ -25,14 +25,14 @@ func TestNodeAnnotationsRemoved(t *testing.T) {
 	if _, err := nodes.Patch(t.Context(), l.Nodes[1].Name, types.MergePatchType, []byte(`{"metadata":{"annotations":null}}`), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	l.Within(5*time.Second, "the annotations are back", func() error {
+	l.Within(30*time.Second, "the annotations are back", func() error {
 		n, err := nodes.Get(t.Context(), l.Nodes[1].Name, metav1.GetOptions{})
 		if err == nil && len(n.Annotations) < 6 {
 			err = fmt.Errorf("it has %v", n.Annotations)
 		}
 		return err
 	})
-	l.Within(5*time.Second, "the other node's routes are right", func() error {
+	l.Within(30*time.Second, "the other node's routes are right", func() error {
 		if diff := l.Nodes[0].State().Diff(want); diff != "" {
 			return fmt.Errorf("%s", diff)
 		}
@@ -40,7 +40,7 @@ func TestNodeAnnotationsRemoved(t *testing.T) {
 	})
 	t.Logf("all is right again after %s", time.Since(start))
 	for _, addr := range b.Addrs {
-		if err := a.Echo(addr, 2*time.Second); err != nil {
+		if err := a.Echo(addr, 10*time.Second); err != nil {
 			t.Error(err)
 		}
 	}
@@ -51,7 +51,7 @@ func TestNodeAnnotationsRemoved(t *testing.T) {
 func TestNodeDeleted(t *testing.T) {
 	l := cluster.New(t, lab.Options{Nodes: 2, IPv6: true})
 	a, b := l.Nodes[0].Pod("a"), l.Nodes[1].Pod("b")
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	want := l.Nodes[0].State()
 	nodes := l.Core.CoreV1().Nodes()
 	old, err := nodes.Get(t.Context(), l.Nodes[1].Name, metav1.GetOptions{})
@@ -61,7 +61,7 @@ func TestNodeDeleted(t *testing.T) {
 	if err := nodes.Delete(t.Context(), old.Name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	l.Within(3*time.Second, "its routes are gone", func() error {
+	l.Within(30*time.Second, "its routes are gone", func() error {
 		for _, line := range l.Nodes[0].State() {
 			if strings.HasPrefix(line, "neigh ") {
 				return fmt.Errorf("there is %s", line)
@@ -73,7 +73,7 @@ func TestNodeDeleted(t *testing.T) {
 	if _, err := nodes.Create(t.Context(), old, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	took := l.Within(10*time.Second, "its routes are back", func() error {
+	took := l.Within(30*time.Second, "its routes are back", func() error {
 		if diff := l.Nodes[0].State().Diff(want); diff != "" {
 			return fmt.Errorf("%s", diff)
 		}
@@ -81,7 +81,7 @@ func TestNodeDeleted(t *testing.T) {
 	})
 	t.Logf("routes are back %s after the node is", took)
 	for _, addr := range b.Addrs {
-		if err := a.Echo(addr, 2*time.Second); err != nil {
+		if err := a.Echo(addr, 10*time.Second); err != nil {
 			t.Error(err)
 		}
 	}

@@ -13,18 +13,18 @@ import (
 func TestNodeJoins(t *testing.T) {
 	l := cluster.New(t, lab.Options{Nodes: 2, IPv6: true})
 	a, b := l.Nodes[0].Pod("a"), l.Nodes[1].Pod("b")
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	warm(t, a, b)
 	p := pings{still: slices.Concat(between(a, b), between(b, a))}
 	n := l.AddNode("node3", 3)
 	start := time.Now()
 	n.Start()
-	ready := n.WaitReady(10 * time.Second)
+	ready := n.WaitReady(30 * time.Second)
 	l.WaitRoutes(gone)
 	l.WaitPeers(gone)
 	t.Logf("a new node is ready %s after its agent was started, and known to all after %s", ready, time.Since(start))
 	warm(t, a, b, n.Pod("c"))
-	l.Agrees(10 * time.Second)
+	l.Agrees(30 * time.Second)
 	p.stop(t, "a node joins")
 }
 
@@ -34,22 +34,22 @@ func TestNodeReboots(t *testing.T) {
 	l := cluster.New(t, lab.Options{Nodes: 3, IPv6: true})
 	a, b, x := l.Nodes[0].Pod("a"), l.Nodes[1].Pod("b"), l.Nodes[2]
 	before := []*lab.Pod{x.Pod("x1"), x.Pod("x2"), x.Pod("x3")}
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	warm(t, a, b, before[0])
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	wantTunnels, want := tunnels(l), x.State().Cluster()
 	monitors := []*lab.Monitor{l.Nodes[0].Monitor(), l.Nodes[1].Monitor()}
 	p := pings{still: between(a, b), touched: between(a, before[0])}
 	x.Reboot()
 	start := time.Now()
 	x.Start()
-	x.WaitReady(10 * time.Second)
+	x.WaitReady(30 * time.Second)
 	if err := before[2].Remove(); err != nil { // as containerd calls it for sandboxes that it finds dead
 		t.Errorf("DEL of a pod of before the boot: %v", err)
 	}
 	fresh := x.Pod("x1")
 	for _, addr := range fresh.Addrs {
-		if err := a.Echo(addr, 5*time.Second); err != nil {
+		if err := a.Echo(addr, 10*time.Second); err != nil {
 			t.Error(err)
 		}
 	}
@@ -70,7 +70,7 @@ func TestNodeReboots(t *testing.T) {
 			t.Errorf("DEL of a pod of before the boot: %v", err)
 		}
 	}
-	l.Agrees(10 * time.Second)
+	l.Agrees(30 * time.Second)
 	if now := tunnels(l); !maps.Equal(now, wantTunnels) {
 		t.Errorf("tunnels are %v, were %v", now, wantTunnels)
 	}

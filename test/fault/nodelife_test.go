@@ -16,7 +16,7 @@ import (
 )
 
 // gone is how soon nothing anywhere may name a node that went, or that came again as another.
-const gone = 5 * time.Second
+const gone = 15 * time.Second
 
 // TestNodeGone takes nodes out of the cluster: one is drained before, the other one dies with its pods. The others forget
 // them; their blocks stay for whoever collects what dead nodes leave, and name what they held.
@@ -30,9 +30,9 @@ func nodeGone(t *testing.T, drained bool) {
 	l := cluster.New(t, lab.Options{Nodes: 3, IPv6: true})
 	a, b, x := l.Nodes[0].Pod("a"), l.Nodes[1].Pod("b"), l.Nodes[2]
 	leaving := []*lab.Pod{x.Pod("x1"), x.Pod("x2")}
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	warm(t, a, b, leaving[0])
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	names := namesOf(t, l, x)
 	p := pings{still: slices.Concat(between(a, b), between(b, a))}
 	if drained {
@@ -41,7 +41,7 @@ func nodeGone(t *testing.T, drained bool) {
 				t.Error(err)
 			}
 		}
-		l.Agrees(5 * time.Second) // what a kubelet that has a minute to go gives its agent
+		l.Agrees(30 * time.Second) // what a kubelet that has a minute to go gives its agent
 		x.Stop()
 	}
 	x.PowerOff()
@@ -56,8 +56,8 @@ func nodeGone(t *testing.T, drained bool) {
 	}
 	took := l.Within(gone, "the node is forgotten", func() error { return unnamed(l, names) })
 	t.Logf("drained %t: nothing names the node %s after its Node object is gone", drained, took)
-	l.WaitRoutes(5 * time.Second)
-	l.WaitPeers(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
+	l.WaitPeers(30 * time.Second)
 	held, err := l.Held(x.Name)
 	if err != nil {
 		t.Fatal(err)
@@ -109,9 +109,9 @@ func TestNodeRenamed(t *testing.T) {
 	l := cluster.New(t, lab.Options{Nodes: 3, IPv6: true})
 	a, b, x := l.Nodes[0].Pod("a"), l.Nodes[1].Pod("b"), l.Nodes[2]
 	before := []*lab.Pod{x.Pod("x1"), x.Pod("x2")}
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	warm(t, a, b, before[0])
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	was, old := x.Name, x.Object()
 	tunnels := namesOf(t, l, x)[2:] // the machine keeps its own addresses
 	p := pings{still: between(a, b)}
@@ -123,7 +123,7 @@ func TestNodeRenamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.Start()
-	x.WaitReady(10 * time.Second)
+	x.WaitReady(30 * time.Second)
 	took := l.Within(gone, "the old name is forgotten", func() error { return unnamed(l, tunnels) })
 	l.WaitPeers(gone)
 	t.Logf("nothing names the old tunnels and blocks %s after the agent is ready", took)
@@ -133,9 +133,9 @@ func TestNodeRenamed(t *testing.T) {
 		}
 	}
 	fresh := x.Pod("x1")
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	warm(t, a, b, fresh)
-	l.Within(10*time.Second, "the old pods' addresses are free", func() error {
+	l.Within(30*time.Second, "the old pods' addresses are free", func() error {
 		held, err := l.Held(was)
 		if err == nil && len(held) > 2 {
 			err = fmt.Errorf("blocks of %s hold %v", was, held)
@@ -161,9 +161,9 @@ func TestNodeRecreated(t *testing.T) {
 	l := cluster.New(t, lab.Options{Nodes: 3, IPv6: true})
 	a, b, x := l.Nodes[0].Pod("a"), l.Nodes[1].Pod("b"), l.Nodes[2]
 	lost := []*lab.Pod{x.Pod("x1"), x.Pod("x2"), x.Pod("x3")}
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	warm(t, a, b, lost[0])
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	old, uid := []netip.Addr{x.Addr4.Addr(), x.Addr6.Addr()}, x.Object().UID
 	heldBefore, err := l.Held(x.Name)
 	if err != nil {
@@ -179,13 +179,13 @@ func TestNodeRecreated(t *testing.T) {
 	y.Start()
 	took := l.Within(gone, "the old machine is forgotten", func() error { return unnamed(l, old) })
 	t.Logf("nothing names the old machine %s after the new one's agent was started", took)
-	y.WaitReady(10 * time.Second)
+	y.WaitReady(30 * time.Second)
 	l.WaitPeers(gone)
 	if now := y.Object().UID; now == uid {
 		t.Errorf("the Node object has the same UID %s: the test shows nothing", now)
 	}
 	fresh := y.Pod("x1") // as a StatefulSet has it: the same name
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	warm(t, a, b, fresh)
 	for _, pod := range lost {
 		if slices.Contains(pod.Addrs, fresh.V4()) {
@@ -210,7 +210,7 @@ func TestNodeRegisteredAnew(t *testing.T) {
 	for _, n := range l.Nodes {
 		pods = append(pods, n.Pod(n.Name+"-pod"))
 	}
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	warm(t, pods...)
 	x := l.Nodes[2]
 	before, old := x.State(), x.Object()
@@ -234,17 +234,17 @@ func TestNodeRegisteredAnew(t *testing.T) {
 	})
 	t.Logf("annotations, condition and the other nodes' entries are back after %s", took)
 	warm(t, pods...)
-	l.Within(5*time.Second, "the second agent says that it waits", func() error {
+	l.Within(30*time.Second, "the second agent says that it waits", func() error {
 		if ended, err := second.Ended(); ended || !strings.Contains(x.Log(), "another agent of this node runs") {
 			return errors.Join(fmt.Errorf("ended %t", ended), err)
 		}
 		return nil
 	})
 	x.Kill()
-	l.Within(10*time.Second, "the second agent is ready", func() error { return x.Probe("readiness") })
+	l.Within(30*time.Second, "the second agent is ready", func() error { return x.Probe("readiness") })
 	if diff := x.State().Diff(before); diff != "" {
 		t.Errorf("the kernel's state changed:\n%s", diff)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	p.stop(t, "a living node is registered anew")
 }

@@ -28,7 +28,7 @@ func warm(t *testing.T, pods ...*lab.Pod) {
 	for _, from := range pods {
 		for _, to := range pods {
 			for _, a := range to.Addrs {
-				if err := from.Echo(a, 5*time.Second); err != nil && from != to {
+				if err := from.Echo(a, 10*time.Second); err != nil && from != to {
 					t.Fatal(err)
 				}
 			}

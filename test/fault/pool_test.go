@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -31,7 +32,7 @@ func TestFullPool(t *testing.T) {
 	if err := extra.Del(); err != nil {
 		t.Error(err)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	freed := pods[3]
 	if err := freed.Remove(); err != nil {
 		t.Fatal(err)
@@ -42,10 +43,10 @@ func TestFullPool(t *testing.T) {
 	if extra.V4() != freed.V4() {
 		t.Errorf("the only free address is %s, given was %s", freed.V4(), extra.V4())
 	}
-	if err := extra.Echo(pods[0].V4(), time.Second); err != nil {
+	if err := extra.Echo(pods[0].V4(), 10*time.Second); err != nil {
 		t.Error(err)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // TestTwoNodesFullPool: two nodes compete for the last blocks.
@@ -73,7 +74,7 @@ func TestTwoNodesFullPool(t *testing.T) {
 	if pods < 10 {
 		t.Errorf("only %d of 14 addresses were given", pods)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // TestOverlappingPool: the older pool counts, and the contradiction is said.
@@ -84,7 +85,7 @@ func TestOverlappingPool(t *testing.T) {
 	if err := l.CreatePool("a-newer", v3.IPPoolSpec{CIDR: "172.20.8.0/25", BlockSize: 28, VXLANMode: v3.EncapAlways}); err != nil {
 		t.Fatal(err)
 	}
-	l.Within(3*time.Second, "the agent says that pools overlap", func() error {
+	l.Within(30*time.Second, "the agent says that pools overlap", func() error {
 		log := n.Log()
 		if !strings.Contains(log, "a-newer") || !strings.Contains(log, "pool1") {
 			return fmt.Errorf("its log does not name both")
@@ -96,7 +97,7 @@ func TestOverlappingPool(t *testing.T) {
 		return err
 	})
 	n.Pod("web")
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // TestNoPool: pods wait for a pool, and are added as soon as there is one.
@@ -108,9 +109,9 @@ func TestNoPool(t *testing.T) {
 	if err := l.CreatePool("late", lab.Pool4); err != nil {
 		t.Fatal(err)
 	}
-	took := l.Within(3*time.Second, "ADD succeeds", func() error { return p.Add() })
+	took := l.Within(30*time.Second, "ADD succeeds", func() error { return p.Add() })
 	t.Logf("ADD succeeds %s after the pool was made, MTU %s", took, mtu(t, p))
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 func mtu(t *testing.T, p *lab.Pod) string {
@@ -128,10 +129,10 @@ func TestBigPool(t *testing.T) {
 	l := cluster.New(t, lab.Options{Nodes: 2, IPv6: true, Pools: []v3.IPPoolSpec{lab.Pool4, {CIDR: "fd00:172:20::/48", VXLANMode: v3.EncapAlways}}})
 	a, b := l.Nodes[0].Pod("a"), l.Nodes[1].Pod("b")
 	t.Log(a.Addrs, b.Addrs)
-	if err := a.Echo(b.V6(), 2*time.Second); err != nil {
+	if err := a.Echo(b.V6(), 10*time.Second); err != nil {
 		t.Error(err)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // TestDamagedBlock: somebody spoils a block by hand. It gives nothing any more, others do; repaired, it is used again.
@@ -139,10 +140,10 @@ func TestDamagedBlock(t *testing.T) {
 	l := cluster.New(t, lab.Options{Pools: []v3.IPPoolSpec{{CIDR: "172.20.9.0/26", BlockSize: 29, VXLANMode: v3.EncapAlways}}})
 	n := l.Nodes[0]
 	first := n.Pod("first")
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	spoil := func(change func(*v3.IPAMBlock)) {
 		t.Helper()
-		l.Within(5*time.Second, "change the block", func() error {
+		l.Within(30*time.Second, "change the block", func() error {
 			blocks, err := l.Blocks()
 			if err != nil {
 				return err
@@ -162,7 +163,7 @@ func TestDamagedBlock(t *testing.T) {
 		was, b.Spec.Unallocated = b.Spec.Unallocated, b.Spec.Unallocated[1:]
 		b.Spec.SequenceNumber++
 	})
-	l.Within(3*time.Second, "the agent says that the block is damaged", func() error {
+	l.Within(30*time.Second, "the agent says that the block is damaged", func() error {
 		if !strings.Contains(n.Log(), "block is damaged") {
 			return fmt.Errorf("it does not")
 		}
@@ -171,12 +172,12 @@ func TestDamagedBlock(t *testing.T) {
 	second := n.Pod("second")
 	t.Logf("%s is in the damaged block, %s in another", first.V4(), second.V4())
 	for _, p := range []*lab.Pod{first, second} {
-		if err := p.Echo(n.Addr4.Addr(), time.Second); err != nil {
+		if err := p.Echo(n.Addr4.Addr(), 10*time.Second); err != nil {
 			t.Error(err)
 		}
 	}
 	spoil(func(b *v3.IPAMBlock) { b.Spec.Unallocated = was; b.Spec.SequenceNumber++ })
-	l.Agrees(10 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // TestCooldownAndReuse: addresses are used again in the order in which they were freed, and not before their cooldown.
@@ -191,7 +192,7 @@ func TestCooldownAndReuse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	var pods []*lab.Pod
 	for i := range 15 {
 		p := n.Pod(fmt.Sprintf("pod%d", i))
@@ -200,25 +201,34 @@ func TestCooldownAndReuse(t *testing.T) {
 		}
 		pods = append(pods, p)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	const cooldown = 3
 	if err := l.SetIPAMConfig(v3.IPAMConfigurationSpec{AutoAllocateBlocks: true, IPCooldownSeconds: cooldown}); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond) // until the watch has told
-	freed := time.Now()
-	if err := pods[5].Remove(); err != nil {
-		t.Fatal(err)
-	}
-	p := n.NewPod("waits")
-	wantErr(t, "ADD while the only address cools down", p.Add(), 100, "pool1")
-	l.Within(cooldown*time.Second+5*time.Second, "the address is given again", p.Add)
+	var freed time.Time
+	var p *lab.Pod
+	l.Within(30*time.Second, "the agent knows of the cooldown", func() error { // until then the only free address is given again at once
+		freed = time.Now()
+		if err := pods[5].Remove(); err != nil {
+			t.Fatal(err)
+		}
+		p = n.NewPod("waits")
+		err := p.Add()
+		if err == nil {
+			pods[5] = p
+			return errors.New("an ADD was given the address at once")
+		}
+		wantErr(t, "ADD while the only address cools down", err, 100, "pool1")
+		return nil
+	})
+	l.Within(30*time.Second, "the address is given again", p.Add)
 	took := time.Since(freed)
 	t.Logf("%s was given again %s after its release (ipCooldownSeconds %d)", p.V4(), took, cooldown)
 	if took < cooldown*time.Second || p.V4() != pods[5].V4() {
 		t.Errorf("%s was given after %s; want %s after %d s", p.V4(), took, pods[5].V4(), cooldown)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // TestPoolModes changes a pool's mode on a live cluster with two subnets: 1 and 3 are in one, 2 in the other. Where the way
@@ -229,10 +239,10 @@ func TestPoolModes(t *testing.T) {
 	for _, n := range l.Nodes {
 		pods = append(pods, n.Pod(n.Name+"-pod"))
 	}
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	for i := range pods[0].Addrs {
 		for _, p := range pods[1:] { // so that the underlay's neighbours are known
-			if err := pods[0].Echo(p.Addrs[i], 5*time.Second); err != nil {
+			if err := pods[0].Echo(p.Addrs[i], 10*time.Second); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -251,7 +261,7 @@ func TestPoolModes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		took := l.Within(5*time.Second, fmt.Sprintf("routes fit mode %s", mode), func() error { return fits(l, mode) })
+		took := l.Within(30*time.Second, fmt.Sprintf("routes fit mode %s", mode), func() error { return fits(l, mode) })
 		t.Logf("%s: routes fit after %s", mode, took)
 		time.Sleep(300 * time.Millisecond)
 		losses := lab.Stop(append(near, far...)...)
@@ -262,16 +272,20 @@ func TestPoolModes(t *testing.T) {
 			switch {
 			case loss.Lost > 0 && (i < len(near) && nearStays || i >= len(near) && farStays):
 				t.Errorf("%s to %s: packets were lost on a way that did not change: %s", before, mode, loss)
-			case i < len(near) && loss.Lost > 50:
-				t.Errorf("%s to %s: nodes of one subnet lost more than 100 ms: %s", before, mode, loss)
+			case i < len(near) && loss.Longest > 500*time.Millisecond: // a few milliseconds, unless the machine is busy
+				t.Errorf("%s to %s: nodes of one subnet lost each other: %s", before, mode, loss)
 			}
 		}
 		before = mode
 		for i, a := range pods[2].Addrs {
-			if err := pods[0].Echo(a, 2*time.Second); err != nil {
+			if err := pods[0].Echo(a, 10*time.Second); err != nil {
 				t.Errorf("%s: %v", mode, err)
 			}
-			if err := pods[0].Echo(pods[1].Addrs[i], 500*time.Millisecond); (err == nil) == (mode == v3.EncapNever) {
+			limit := 10 * time.Second
+			if mode == v3.EncapNever {
+				limit = 300 * time.Millisecond
+			}
+			if err := pods[0].Echo(pods[1].Addrs[i], limit); (err == nil) == (mode == v3.EncapNever) {
 				t.Errorf("%s: other subnet: %v", mode, err)
 			}
 		}

@@ -26,20 +26,20 @@ func TestPodsReachEachOther(t *testing.T) {
 			pods = append(pods, n.Pod(fmt.Sprintf("%s-pod%d", n.Name, i)))
 		}
 	}
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	capture := l.Capture()
 	pairs := 0
 	for _, from := range pods {
 		for _, to := range pods {
 			for _, addr := range to.Addrs {
-				if err := from.Echo(addr, 3*time.Second); err != nil {
+				if err := from.Echo(addr, 10*time.Second); err != nil {
 					t.Error(err)
 				}
 				pairs++
 			}
 		}
 		for _, addr := range []netip.Addr{from.Node.Addr4.Addr(), from.Node.Addr6.Addr()} {
-			if err := from.Echo(addr, 3*time.Second); err != nil {
+			if err := from.Echo(addr, 10*time.Second); err != nil {
 				t.Errorf("own node: %v", err)
 			}
 		}
@@ -52,13 +52,13 @@ func TestPodsReachEachOther(t *testing.T) {
 	for _, n := range l.Nodes {
 		checkDevices(t, n)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	for _, p := range pods {
 		if err := p.Remove(); err != nil {
 			t.Error(err)
 		}
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // checkCapture: packets between nodes' pods are VXLAN between the nodes, and none of them is seen outside of it.

@@ -64,8 +64,8 @@ func TestRecord(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l.WaitRoutes(10 * time.Second)
-	l.Agrees(10 * time.Second)
+	l.WaitRoutes(30 * time.Second)
+	l.Agrees(30 * time.Second)
 	pods = append(pods, n.Pod("unsettled"))
 	n.Kill()
 	objects, err := l.Dump()

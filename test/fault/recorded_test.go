@@ -38,8 +38,8 @@ func TestRecordedNode(t *testing.T) {
 	m := n.Monitor()
 	p := pings{still: between(pods[0], pods[1])}
 	n.Start()
-	t.Logf("the new agent is ready after %s", n.WaitReady(10*time.Second))
-	l.Agrees(10 * time.Second)
+	t.Logf("the new agent is ready after %s", n.WaitReady(30*time.Second))
+	l.Agrees(30 * time.Second)
 	if files := n.Spooled(); len(files) != 0 {
 		t.Errorf("spool still has %v", files)
 	}
@@ -68,7 +68,7 @@ func TestRecordedNode(t *testing.T) {
 			t.Errorf("DEL: %v", err)
 		}
 	}
-	l.Agrees(10 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // restoreNode makes the node's kernel, and its pods, what they were.

@@ -36,7 +36,7 @@ func TestTwoAddsOneContainer(t *testing.T) {
 		t.Errorf("after a refused ADD: CHECK: %v", err)
 	}
 	for _, a := range other.Addrs {
-		if err := p.Echo(a, time.Second); err != nil {
+		if err := p.Echo(a, 10*time.Second); err != nil {
 			t.Error(err)
 		}
 	}
@@ -57,7 +57,7 @@ func TestTwoAddsOneContainer(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // TestDelBeforeAdd, TestDelTwice: DEL is idempotent.
@@ -72,7 +72,7 @@ func TestDelBeforeAdd(t *testing.T) {
 	if err := p.Add(); err != nil {
 		t.Errorf("ADD after DEL: %v", err)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 func TestDelTwice(t *testing.T) {
@@ -83,7 +83,7 @@ func TestDelTwice(t *testing.T) {
 			t.Errorf("DEL: %v", err)
 		}
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	if spooled := l.Nodes[0].Spooled(); len(spooled) > 0 {
 		t.Errorf("releases were spooled though the agent runs: %v", spooled)
 	}
@@ -94,7 +94,7 @@ func TestNetnsGone(t *testing.T) {
 	l := cluster.New(t, lab.Options{IPv6: true})
 	p := l.Nodes[0].Pod("web")
 	p.NS.Close()
-	l.Within(5*time.Second, "the kernel removes the pair", func() error {
+	l.Within(30*time.Second, "the kernel removes the pair", func() error {
 		if v := l.Nodes[0].Veths(); len(v) > 0 {
 			return errLeft(v)
 		}
@@ -104,14 +104,14 @@ func TestNetnsGone(t *testing.T) {
 	if err := p.Del(); err != nil {
 		t.Errorf("DEL without a namespace: %v", err)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	late := l.Nodes[0].NewPod("late")
 	late.NS.Close()
 	wantErr(t, "ADD", late.Add(), 8)
 	if err := late.Del(); err != nil {
 		t.Error(err)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 type errLeft []string
@@ -136,7 +136,7 @@ func TestHostVethExists(t *testing.T) {
 	if err := n.NS.Batch("link del " + foreign.HostVeth()); err != nil {
 		t.Fatal(err)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	// One of ours, that a crash has left behind.
 	stale := n.NewPod("stale")
 	if err := n.NS.Batch("link add "+stale.HostVeth()+" address ee:ee:ee:ee:ee:ee type veth peer name left",
@@ -149,7 +149,7 @@ func TestHostVethExists(t *testing.T) {
 	if err := stale.Check(); err != nil {
 		t.Error(err)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // TestInterfaceDeletedByHand: CHECK names it, DEL succeeds.
@@ -164,7 +164,7 @@ func TestInterfaceDeletedByHand(t *testing.T) {
 	if err := p.Remove(); err != nil {
 		t.Errorf("DEL: %v", err)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	down := n.Pod("down")
 	if err := n.NS.Batch("addr add 10.9.9.9/32 dev " + down.HostVeth()); err != nil {
 		t.Fatal(err)
@@ -194,7 +194,7 @@ func TestPodRecreatedSameName(t *testing.T) {
 			t.Errorf("%s: CHECK of the new sandbox: %v", when, err)
 		}
 		for _, a := range next.Addrs {
-			if err := other.Echo(a, time.Second); err != nil {
+			if err := other.Echo(a, 10*time.Second); err != nil {
 				t.Errorf("%s: %v", when, err)
 			}
 		}
@@ -204,7 +204,7 @@ func TestPodRecreatedSameName(t *testing.T) {
 		t.Errorf("late DEL: %v", err)
 	}
 	check("after the late DEL")
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	// The same with the agent away for the late DEL.
 	third := n.Pod("web")
 	n.Kill()
@@ -212,10 +212,10 @@ func TestPodRecreatedSameName(t *testing.T) {
 		t.Errorf("late DEL without the agent: %v", err)
 	}
 	n.Start()
-	n.WaitReady(10 * time.Second)
+	n.WaitReady(30 * time.Second)
 	next = third
 	check("after a spooled late DEL")
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // TestGarbage: GC releases what the runtime no longer knows, and nothing else.
@@ -226,7 +226,7 @@ func TestGarbage(t *testing.T) {
 	if err := n.GC(stays, lost); err != nil {
 		t.Fatal(err)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	if err := n.GC(stays); err != nil {
 		t.Fatal(err)
 	}
@@ -236,5 +236,5 @@ func TestGarbage(t *testing.T) {
 	if err := lost.Remove(); err != nil {
 		t.Errorf("DEL after GC: %v", err)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }

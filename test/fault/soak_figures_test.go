@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -32,16 +33,25 @@ func (s *soak) measure(quiet time.Duration) figures {
 		}
 		f[name] = v
 	}
+	var looks sync.WaitGroup
+	var mu sync.Mutex
 	for _, n := range s.lasts {
-		heap, err := n.Heap(time.Minute)
-		set(n.Name+" heap kB", math.Round(heap/1024), err)
+		looks.Go(func() {
+			heap, errHeap := n.Heap(time.Minute)
+			least, most, err := counts(n)
+			mu.Lock()
+			defer mu.Unlock()
+			set(n.Name+" heap kB", math.Round(heap/1024), errHeap)
+			set(n.Name+" goroutines", least[0], err)
+			set(n.Name+" goroutines, most", most[0], err)
+			set(n.Name+" files", least[1], err)
+			set(n.Name+" files, most", most[1], err)
+		})
+	}
+	looks.Wait()
+	for _, n := range s.lasts {
 		set(n.Name+" RSS kB", float64(memory[n][0]>>10), nil)
 		set(n.Name+" anonymous kB", float64(memory[n][1]>>10), nil)
-		least, most, err := counts(n)
-		set(n.Name+" goroutines", least[0], err)
-		set(n.Name+" goroutines, most", most[0], err)
-		set(n.Name+" files", least[1], err)
-		set(n.Name+" files, most", most[1], err)
 		kinds := map[string]int{}
 		for _, line := range n.State() {
 			kinds[strings.Fields(line)[0]]++
@@ -150,7 +160,7 @@ func (s *soak) judge(first, last figures, long bool) {
 				s.t.Errorf("%s: %.0f after a third, %.0f at the end: it grows", name, was, now)
 			}
 		case strings.HasSuffix(name, " goroutines"), strings.HasSuffix(name, " files"):
-			if was = first[name+", most"]; now > was {
+			if was = first[name+", most"]; now > was+2 { // another connection to the API server; a leak is more
 				s.t.Errorf("%s: at most %.0f after a third, at least %.0f at the end: it grows", name, was, now)
 			}
 		case strings.HasSuffix(name, " damaged journals") && now > 0:

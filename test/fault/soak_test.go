@@ -61,7 +61,7 @@ func TestSoak(t *testing.T) {
 		s.o.take(p)
 		s.base = append(s.base, p)
 	}
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	length, seed := soakFor(t), uint64(time.Now().UnixNano())
 	t.Logf("seed %d, churn for %s", seed, length)
 	start, ping := time.Now(), s.base[0].Ping(s.base[1].V4(), 10*time.Millisecond)
@@ -180,10 +180,10 @@ func (s *soak) remove(c *churn) {
 func (s *soak) settle(exact bool) {
 	s.t.Helper()
 	for _, n := range s.l.Nodes {
-		n.WaitReady(20 * time.Second)
+		n.WaitReady(30 * time.Second)
 	}
 	for _, n := range s.lasts {
-		s.l.Within(20*time.Second, n.Name+" has settled", func() error {
+		s.l.Within(30*time.Second, n.Name+" has settled", func() error {
 			v, err := n.Metric("margay_ipam_unsettled")
 			if err == nil && v > 0 {
 				err = fmt.Errorf("%v addresses are not", v)

@@ -33,7 +33,7 @@ func dial(t *testing.T, n *lab.Node) *client {
 
 // say sends text and returns the answer.
 func (c *client) say(text string) (*wire.Response, error) {
-	if err := c.SetDeadline(time.Now().Add(6 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		return nil, err
 	}
 	sent := make(chan error, 1)
@@ -107,19 +107,19 @@ func TestBadSocketTraffic(t *testing.T) {
 	hangUp(t, n)
 	manyConnections(t, n)
 	p := n.Pod("after")
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	if err := p.Remove(); err != nil {
 		t.Error(err)
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	// Half a request and silence: the agent hangs up.
-	_ = half.SetReadDeadline(halfSince.Add(35 * time.Second))
+	_ = half.SetReadDeadline(halfSince.Add(60 * time.Second))
 	_, err := half.Read(make([]byte, 1))
 	if err == nil || os.IsTimeout(err) {
 		t.Errorf("half a request keeps its connection: %v", err)
 	}
 	t.Logf("half a request is cut off after %s", time.Since(halfSince).Round(time.Second))
-	l.Within(3*time.Second, "the agent has no more files open than before", func() error {
+	l.Within(30*time.Second, "the agent has no more files open than before", func() error {
 		if now := n.Agent().Files(); now > files+2 { // the API client's may have come
 			return fmt.Errorf("%d, before %d", now, files)
 		}

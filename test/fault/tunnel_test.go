@@ -31,7 +31,7 @@ func tunnels(l *lab.Lab) map[string]string {
 func TestTunnelAddressForLife(t *testing.T) {
 	l := cluster.New(t, lab.Options{Nodes: 2, IPv6: true})
 	a, x := l.Nodes[0].Pod("a"), l.Nodes[1]
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	want := tunnels(l)
 	if len(want) != 8 {
 		t.Fatalf("nodes have %v, want an address and a MAC for each family", want)
@@ -43,12 +43,12 @@ func TestTunnelAddressForLife(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		l.Within(10*time.Second, "routes fit mode "+string(mode), func() error { return fits(l, mode) })
+		l.Within(30*time.Second, "routes fit mode "+string(mode), func() error { return fits(l, mode) })
 	}
 	restart := func() {
 		x.Kill()
 		x.Start()
-		x.WaitReady(10 * time.Second)
+		x.WaitReady(30 * time.Second)
 	}
 	crowd := func() { // takes each address that a node should have kept
 		for i := range 80 {
@@ -62,21 +62,21 @@ func TestTunnelAddressForLife(t *testing.T) {
 		do   func()
 	}{
 		{"agent killed", restart},
-		{"reboot", func() { x.Reboot(); x.Start(); x.WaitReady(10 * time.Second) }},
+		{"reboot", func() { x.Reboot(); x.Start(); x.WaitReady(30 * time.Second) }},
 		{"Never and Always", func() { modes(v3.EncapNever); modes(v3.EncapAlways) }},
-		{"restart under Never", func() { modes(v3.EncapNever); restart(); l.Agrees(10 * time.Second); crowd(); modes(v3.EncapAlways) }},
+		{"restart under Never", func() { modes(v3.EncapNever); restart(); l.Agrees(30 * time.Second); crowd(); modes(v3.EncapAlways) }},
 		{"reboot under Never", func() {
 			modes(v3.EncapNever)
 			x.Reboot()
 			x.Start()
-			x.WaitReady(10 * time.Second)
+			x.WaitReady(30 * time.Second)
 			crowd()
 			modes(v3.EncapAlways)
 		}},
 		{"CrossSubnet", func() { modes(v3.EncapCrossSubnet); restart(); modes(v3.EncapAlways) }},
 	} {
 		step.do()
-		l.Within(5*time.Second, step.what+": the tunnels are the same", func() error {
+		l.Within(30*time.Second, step.what+": the tunnels are the same", func() error {
 			if now := tunnels(l); !maps.Equal(now, want) {
 				return fmt.Errorf("they are %v, were %v", now, want)
 			}
@@ -87,7 +87,7 @@ func TestTunnelAddressForLife(t *testing.T) {
 		if err := p.Remove(); err != nil {
 			t.Error(err)
 		}
-		l.Agrees(10 * time.Second)
+		l.Agrees(30 * time.Second)
 		t.Logf("%s: same tunnels", step.what)
 	}
 }
@@ -109,7 +109,7 @@ func TestPoolReplaced(t *testing.T) {
 	in := func(a netip.Addr) bool { return netip.MustParsePrefix(young.CIDR).Contains(a) }
 	var pods []*lab.Pod
 	for _, n := range l.Nodes {
-		l.Within(5*time.Second, "new pods have addresses of the new pool", func() error {
+		l.Within(30*time.Second, "new pods have addresses of the new pool", func() error {
 			p := n.Pod(n.Name + "-new")
 			if in(p.V4()) {
 				pods = append(pods, p)
@@ -121,7 +121,7 @@ func TestPoolReplaced(t *testing.T) {
 	if err := l.DeletePool("pool1"); err != nil {
 		t.Fatal(err)
 	}
-	l.Within(10*time.Second, "the tunnels are in the new pool", func() error {
+	l.Within(30*time.Second, "the tunnels are in the new pool", func() error {
 		for key, v := range tunnels(l) {
 			if strings.HasSuffix(key, "/IPv4VXLANTunnelAddr") && !in(netip.MustParseAddr(v)) {
 				return fmt.Errorf("%s is %s", key, v)
@@ -129,13 +129,23 @@ func TestPoolReplaced(t *testing.T) {
 		}
 		return l.ComparePeers()
 	})
+	took := l.Within(30*time.Second, "the old pool's blocks are given back", func() error { // by the audit once a minute, if nothing tells it
+		blocks, err := l.Blocks()
+		for cidr := range blocks {
+			if cidr.Addr().Is4() && !in(cidr.Addr()) {
+				err = fmt.Errorf("there is %s", cidr)
+			}
+		}
+		return err
+	})
+	t.Logf("the old pool's blocks are given back %s after the tunnels have moved", took)
 	warm(t, pods...)
-	l.Agrees(10 * time.Second)
+	l.Agrees(30 * time.Second)
 	for _, n := range l.Nodes {
 		n.Kill()
 		n.Start()
-		n.WaitReady(10 * time.Second)
+		n.WaitReady(30 * time.Second)
 	}
 	warm(t, pods...)
-	l.Agrees(10 * time.Second)
+	l.Agrees(30 * time.Second)
 }

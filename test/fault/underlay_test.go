@@ -35,7 +35,7 @@ func addressChanges(t *testing.T, subnets int, mode v3.EncapMode) {
 	for _, n := range l.Nodes {
 		pods = append(pods, n.Pod(n.Name+"-pod"))
 	}
-	l.WaitRoutes(5 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	warm(t, pods...)
 	for i, change := range []struct {
 		how string
@@ -43,7 +43,7 @@ func addressChanges(t *testing.T, subnets int, mode v3.EncapMode) {
 	}{
 		{"new address first", func(old, fresh [2]netip.Prefix) error {
 			err := errors.Join(x.AddAddrs(fresh[:]...), x.SetInternal(fresh[0], fresh[1]))
-			took := l.Within(5*time.Second, "all follow", func() error { return followed(l, x, mode, nil) })
+			took := l.Within(30*time.Second, "all follow", func() error { return followed(l, x, mode, nil) })
 			t.Logf("new address first: all follow after %s, with the old one there", took)
 			return errors.Join(err, x.RemoveAddrs(old[:]...))
 		}},
@@ -63,7 +63,7 @@ func addressChanges(t *testing.T, subnets int, mode v3.EncapMode) {
 		if err := change.do(old, [2]netip.Prefix{v4, v6}); err != nil {
 			t.Fatal(err)
 		}
-		took := l.Within(5*time.Second, "all follow", func() error { return followed(l, x, mode, old[:]) })
+		took := l.Within(30*time.Second, "all follow", func() error { return followed(l, x, mode, old[:]) })
 		t.Logf("%s: all follow, and nothing names the old one, after %s", change.how, took)
 		warm(t, pods...)
 		p.stop(t, change.how)
@@ -73,11 +73,11 @@ func addressChanges(t *testing.T, subnets int, mode v3.EncapMode) {
 			t.Error(err)
 		}
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	before := x.State()
 	x.Kill()
 	x.Start()
-	x.WaitReady(10 * time.Second)
+	x.WaitReady(30 * time.Second)
 	if diff := x.State().Diff(before); diff != "" {
 		t.Errorf("a restart changes something:\n%s", diff)
 	}
@@ -124,7 +124,7 @@ func TestUnderlayMTUChanges(t *testing.T) {
 		n.WaitReady(30 * time.Second)
 	}
 	old := []*lab.Pod{l.Nodes[0].Pod("old1"), l.Nodes[1].Pod("old2")}
-	l.WaitRoutes(10 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	warm(t, old...)
 	for _, underlay := range []int{1400, 9000, 1500} {
 		p := pings{still: slices.Concat(between(old[0], old[1]), between(old[1], old[0]))}
@@ -132,7 +132,7 @@ func TestUnderlayMTUChanges(t *testing.T) {
 		if err := l.SetMTU(underlay); err != nil {
 			t.Fatal(err)
 		}
-		took := l.Within(5*time.Second, "all follow", func() error { return errors.Join(hasMTU(l.Nodes[0], underlay), hasMTU(l.Nodes[1], underlay)) })
+		took := l.Within(30*time.Second, "all follow", func() error { return errors.Join(hasMTU(l.Nodes[0], underlay), hasMTU(l.Nodes[1], underlay)) })
 		t.Logf("underlay %d: devices and configurations follow after %s", underlay, took)
 		want := underlay - 70 // the least of both families: pods have one interface for both
 		var fresh []*lab.Pod
@@ -158,7 +158,7 @@ func TestUnderlayMTUChanges(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 }
 
 // hasMTU says what of a node's own does not fit the underlay's MTU yet.

@@ -55,7 +55,7 @@ func TestUpgradeAndDowngrade(t *testing.T) {
 		n.WaitReady(30 * time.Second)
 		pods = append(pods, n.Pod(n.Name+"-old"))
 	}
-	l.WaitRoutes(10 * time.Second)
+	l.WaitRoutes(30 * time.Second)
 	warm(t, pods...)
 	want := tunnels(l)
 	p := pings{}
@@ -79,7 +79,7 @@ func TestUpgradeAndDowngrade(t *testing.T) {
 					t.Errorf("%s: DEL: %v", what, err)
 				}
 			}
-			l.Agrees(10 * time.Second)
+			l.Agrees(30 * time.Second)
 			if now := tunnels(l); fmt.Sprint(now) != fmt.Sprint(want) {
 				t.Errorf("%s: tunnels are %v, were %v", what, now, want)
 			}
@@ -96,7 +96,7 @@ func TestUpgradeAndDowngrade(t *testing.T) {
 func change(t *testing.T, l *lab.Lab, n *lab.Node, to *lab.Programs, what string) {
 	t.Helper()
 	leaving := n.Pod("leaving")
-	l.Agrees(10 * time.Second)
+	l.Agrees(30 * time.Second)
 	before := n.State()
 	unsettled := n.Pod("unsettled")
 	n.Kill()
@@ -109,8 +109,8 @@ func change(t *testing.T, l *lab.Lab, n *lab.Node, to *lab.Programs, what string
 	m := n.Monitor()
 	n.Programs = to
 	n.Start()
-	took := n.WaitReady(10 * time.Second)
-	l.Agrees(10 * time.Second)
+	took := n.WaitReady(30 * time.Second)
+	l.Agrees(30 * time.Second)
 	for _, line := range n.State().Names(unsettled.Addrs...) {
 		if !strings.HasPrefix(line, "pod ") {
 			t.Errorf("%s: %s", what, line)
@@ -152,7 +152,7 @@ func TestPluginOfOtherVersion(t *testing.T) {
 			}
 			p, gone, collected := n.Pod("p"), n.Pod("gone"), n.Pod("collected")
 			for what, err := range map[string]error{
-				"ping": p.Echo(own.V6(), 2*time.Second), "CHECK": p.Check(), "CHECK of the other's pod": own.Check(),
+				"ping": p.Echo(own.V6(), 10*time.Second), "CHECK": p.Check(), "CHECK of the other's pod": own.Check(),
 				"STATUS": n.Status(), "DEL of the other's pod": own.Remove(), "GC": n.GC(p, gone),
 			} {
 				if err != nil {
@@ -162,22 +162,22 @@ func TestPluginOfOtherVersion(t *testing.T) {
 			if err := collected.Remove(); err != nil {
 				t.Errorf("DEL after GC: %v", err)
 			}
-			l.Agrees(10 * time.Second)
+			l.Agrees(30 * time.Second)
 			n.Kill()
 			wantErr(t, "STATUS without an agent", n.Status(), 50, "agent is not running")
 			if err := gone.Remove(); err != nil {
 				t.Errorf("DEL without an agent: %v", err)
 			}
 			n.Start()
-			n.WaitReady(10 * time.Second)
+			n.WaitReady(30 * time.Second)
 			if err := n.Install(c.plugin); err != nil {
 				t.Fatal(err)
 			}
-			l.Agrees(10 * time.Second)
+			l.Agrees(30 * time.Second)
 			if err := p.Remove(); err != nil {
 				t.Errorf("DEL: %v", err)
 			}
-			l.Agrees(10 * time.Second)
+			l.Agrees(30 * time.Second)
 		})
 	}
 }

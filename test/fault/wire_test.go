@@ -89,7 +89,7 @@ func oldPluginAsks(t *testing.T) {
 			if _, err := c.Write([]byte(x.ask + "\n")); err != nil {
 				t.Fatal(err)
 			}
-			_ = c.SetReadDeadline(time.Now().Add(6 * time.Second))
+			_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 			line, err := wire.ReadLine(c.r)
 			if err != nil {
 				t.Fatalf("%s: no answer: %v", x.ask, err)

@@ -103,7 +103,7 @@ func TestCompareNotices(t *testing.T) {
 	l := cluster.New(t, Options{IPv6: true})
 	n := l.Nodes[0]
 	p := n.Pod("web")
-	l.Agrees(5 * time.Second)
+	l.Agrees(30 * time.Second)
 	n.Kill()
 	notices := func(says string) {
 		t.Helper()
@@ -148,5 +148,5 @@ func TestForwarder(t *testing.T) {
 		t.Error("an agent without an API server is ready")
 	}
 	n.HealAPI()
-	n.WaitReady(10 * time.Second)
+	n.WaitReady(30 * time.Second)
 }

@@ -70,7 +70,7 @@ func TestMachines(t *testing.T) {
 		t.Errorf("the new machine is the old one: %s %s", again.Object().UID, again.Addr4)
 	}
 	again.Start()
-	again.WaitReady(10 * time.Second)
+	again.WaitReady(30 * time.Second)
 	boot := again.NS.Path()
 	again.Reboot()
 	if err := again.Probe("readiness"); err == nil || again.NS.Path() == boot && len(again.State()) > 0 {

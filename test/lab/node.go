@@ -62,9 +62,9 @@ func (l *Lab) newNode(name string, number int) (*Node, error) {
 		}
 	}
 	n.Addr4, n.Addr6 = nodeAddrs(n.subnet, 10+number)
-	n.http = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+	n.http = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(_ context.Context, network, addr string) (c net.Conn, err error) {
-			err = n.NS.Do(func() error { c, err = net.DialTimeout(network, addr, time.Second); return err })
+			err = n.NS.Do(func() error { c, err = net.DialTimeout(network, addr, 5*time.Second); return err })
 			return c, err
 		}}}
 	l.t.Cleanup(n.end)

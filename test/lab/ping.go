@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -75,13 +76,12 @@ func ping(ns *NS, to netip.Addr, every time.Duration, size int) (*Pinger, error)
 	}
 	g := &Pinger{To: to, every: every, size: size, id: uint32(time.Now().UnixNano()), got: map[uint64]struct{}{}, errs: map[string]int{}, start: time.Now()}
 	err := ns.Do(func() (err error) {
-		g.conn, err = (&net.ListenConfig{Control: g.whole}).ListenPacket(context.Background(), network, "")
+		g.conn, err = (&net.ListenConfig{Control: g.prepare}).ListenPacket(context.Background(), network, "")
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	_ = g.conn.(*net.IPConn).SetReadBuffer(1 << 20)
 	ctx, stop := context.WithCancel(context.Background())
 	g.stop = stop
 	g.done.Go(func() { g.send(ctx) })
@@ -89,13 +89,17 @@ func ping(ns *NS, to netip.Addr, every time.Duration, size int) (*Pinger, error)
 	return g, nil
 }
 
-// whole forbids to cut a socket's packets into fragments.
-func (g *Pinger) whole(_, _ string, c syscall.RawConn) (err error) {
+// prepare forbids to cut the socket's packets into fragments, and makes room for answers that nobody reads for some seconds:
+// a pause of this program shall not look like a loss.
+func (g *Pinger) prepare(_, _ string, c syscall.RawConn) (err error) {
 	level, option := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER
 	if g.To.Is6() {
 		level, option = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER
 	}
-	if cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, unix.IP_PMTUDISC_PROBE) }); cerr != nil {
+	if cerr := c.Control(func(fd uintptr) {
+		err = errors.Join(unix.SetsockoptInt(int(fd), level, option, unix.IP_PMTUDISC_PROBE),
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20))
+	}); cerr != nil {
 		return cerr
 	}
 	return err

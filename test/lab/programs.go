@@ -26,7 +26,7 @@ func (p *Programs) Plugin() string { return filepath.Join(p.dir, "plugins", "mar
 // compile builds both from a source tree.
 func (p *Programs) compile(source string, race bool) error {
 	for to, pkg := range map[string]string{p.Agent(): "./cmd/margay-agent", p.Plugin(): "./cmd/margay"} {
-		args, cgo := []string{"build", "-o", to}, "CGO_ENABLED=0"
+		args, cgo := []string{"build", "-trimpath", "-o", to}, "CGO_ENABLED=0"
 		if race && to == p.Agent() {
 			args, cgo = append(args, "-race"), "CGO_ENABLED=1"
 		}

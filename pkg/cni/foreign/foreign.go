@@ -4,7 +4,8 @@
 // Each interface with such addresses is one file on tmpfs beside IPAM's journal, written before ADD goes on and removed by
 // DEL, so that an agent that starts again knows which routes to want. Nothing about them is in the datastore: no block, no
 // handle; nothing there collects them or finds them in conflict. Whoever asks for an address twice, or for one of a pool,
-// gets what he asked for, as with Calico; but two pods of one node cannot have the same address.
+// gets what he asked for, as with Calico; but two pods of one node cannot have the same address, nor does IPAM of this node
+// give it to another. Other nodes may: InPools says where that threatens.
 package foreign
 
 import (
@@ -30,6 +31,8 @@ type IPAM interface {
 	Release(key string) ipam.Released
 	Lookup(key string) (model.Endpoint, bool)
 	Endpoints() []model.Endpoint
+	Keep(ep model.Endpoint)
+	Unkeep(ep model.Endpoint)
 }
 
 // record is what a file holds.
@@ -44,7 +47,7 @@ type Book struct {
 	IPAM
 	dir, boot string
 	log       *slog.Logger
-	changed   func(model.Endpoint) // one came or went, whoever its addresses are from
+	changed   func(ep model.Endpoint, foreign bool) // one came or went, whoever its addresses are from
 
 	mu      sync.Mutex
 	records map[string]*record // by Key
@@ -53,9 +56,9 @@ type Book struct {
 
 // Open reads the folder, which need not exist. Files of an earlier boot are removed, damaged ones set aside. changed, which
 // may be nil, is told of each endpoint that was activated or released; it must not block.
-func Open(of IPAM, dir, boot string, changed func(model.Endpoint), log *slog.Logger) (*Book, error) {
+func Open(of IPAM, dir, boot string, changed func(ep model.Endpoint, foreign bool), log *slog.Logger) (*Book, error) {
 	if changed == nil {
-		changed = func(model.Endpoint) {}
+		changed = func(model.Endpoint, bool) {}
 	}
 	b := &Book{IPAM: of, dir: dir, boot: boot, log: log, changed: changed, records: map[string]*record{}}
 	files, err := os.ReadDir(dir)
@@ -80,6 +83,7 @@ func Open(of IPAM, dir, boot string, changed func(model.Endpoint), log *slog.Log
 			err = os.Remove(path)
 		default:
 			b.records[r.Endpoint.Key()] = &r
+			of.Keep(r.Endpoint)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read addresses without IPAM: %w", err)
@@ -141,58 +145,61 @@ func (b *Book) Take(ep model.Endpoint) (model.Endpoint, error) {
 		return model.Endpoint{}, err
 	}
 	b.records[ep.Key()] = r
+	b.IPAM.Keep(ep)
 	return ep, nil
 }
 
 // Activate says that the endpoint's routes stand.
 func (b *Book) Activate(key string) error {
-	err := b.activate(key)
+	foreign, err := b.activate(key)
 	if ep, ok := b.Lookup(key); ok && err == nil {
-		b.changed(ep)
+		b.changed(ep, foreign)
 	}
 	return err
 }
 
-func (b *Book) activate(key string) error {
+func (b *Book) activate(key string) (foreign bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := b.records[key]
 	if r == nil {
-		return b.IPAM.Activate(key)
+		return false, b.IPAM.Activate(key)
 	}
 	active := *r
 	active.Active = true
 	if err := b.write(&active); err != nil {
-		return err
+		return true, err
 	}
 	r.Active = true
-	return nil
+	b.IPAM.Keep(r.Endpoint) // an audit before there was an interface may have ended it
+	return true, nil
 }
 
 // Release takes the endpoint's addresses back; see package ipam.
 func (b *Book) Release(key string) ipam.Released {
-	r := b.release(key)
+	r, foreign := b.release(key)
 	if r.Found {
-		b.changed(r.Endpoint)
+		b.changed(r.Endpoint, foreign)
 	}
 	return r
 }
 
-func (b *Book) release(key string) ipam.Released {
+func (b *Book) release(key string) (r ipam.Released, foreign bool) {
 	b.mu.Lock()
-	r := b.records[key]
-	if r != nil {
+	own := b.records[key]
+	if own != nil {
 		b.drop(key)
 	}
 	b.mu.Unlock()
-	if r == nil {
-		return b.IPAM.Release(key)
+	if own == nil {
+		return b.IPAM.Release(key), false
 	}
-	return ipam.Released{Endpoint: r.Endpoint, Found: true}
+	return ipam.Released{Endpoint: own.Endpoint, Found: true}, true
 }
 
 // drop forgets a record. The caller holds mu.
 func (b *Book) drop(key string) {
+	b.IPAM.Unkeep(b.records[key].Endpoint)
 	delete(b.records, key)
 	if err := os.Remove(b.path(key)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		b.log.Error("record of a pod's addresses stays; after a restart the audit drops it", "file", b.path(key), "err", err)
@@ -228,6 +235,24 @@ func (b *Book) Count() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.records)
+}
+
+// InPools says, a line each, which addresses of endpoints here lie in one of the pools.
+func (b *Book) InPools(pools []model.Pool) (out []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, r := range b.records {
+		for _, a := range r.Endpoint.Addrs {
+			for _, p := range pools {
+				if p.CIDR.Contains(a) {
+					out = append(out, fmt.Sprintf("pod %s/%s brought address %s along (annotation ipAddrsNoIpam), which lies in IPPool %s: another node may give it to another pod; make an IPReservation for it, or use annotation ipAddrs",
+						r.Endpoint.Namespace, r.Endpoint.Pod, a, p.Name))
+				}
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // Audit drops endpoints whose interface was gone at two looks in a row: their DEL was lost. It returns them.

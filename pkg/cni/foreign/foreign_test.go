@@ -16,7 +16,22 @@ import (
 )
 
 // other is IPAM with one pod; the server's tests have the real one.
-type other struct{ ep model.Endpoint }
+type other struct {
+	ep   model.Endpoint
+	kept map[netip.Addr]bool
+}
+
+func (o *other) Keep(ep model.Endpoint) {
+	for _, a := range ep.Addrs {
+		o.kept[a] = true
+	}
+}
+
+func (o *other) Unkeep(ep model.Endpoint) {
+	for _, a := range ep.Addrs {
+		delete(o.kept, a)
+	}
+}
 
 func (o *other) Assign(context.Context, ipam.Request) (model.Endpoint, error) { return o.ep, nil }
 func (o *other) Activate(key string) error {
@@ -43,7 +58,13 @@ func endpoint(id string, addrs ...string) model.Endpoint {
 // book opens a folder as an agent of this boot does; told gets what it says of endpoints.
 func book(t *testing.T, dir, boot string, told *[]string) *Book {
 	t.Helper()
-	b, err := Open(&other{endpoint("ipam", "10.1.0.1")}, dir, boot, func(ep model.Endpoint) { *told = append(*told, ep.ContainerID) }, slog.New(slog.DiscardHandler))
+	of := &other{endpoint("ipam", "10.1.0.1"), map[netip.Addr]bool{}}
+	b, err := Open(of, dir, boot, func(ep model.Endpoint, foreign bool) {
+		*told = append(*told, ep.ContainerID)
+		if foreign != (ep.ContainerID != "ipam") {
+			t.Errorf("%s is foreign: %t", ep.ContainerID, foreign)
+		}
+	}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,6 +144,31 @@ func TestLife(t *testing.T) {
 	}
 	if fmt.Sprint(told) != "[c1 ipam c1 ipam]" {
 		t.Errorf("told of %v", told)
+	}
+}
+
+// TestInPools: what lies in a pool is kept from IPAM's other pods while its own is there, also after a restart, and is told.
+func TestInPools(t *testing.T) {
+	var told []string
+	dir, addr := t.TempDir(), netip.MustParseAddr("10.1.0.9")
+	pools := []model.Pool{{Name: "one", CIDR: netip.MustParsePrefix("10.1.0.0/24")}}
+	b := book(t, dir, "1", &told)
+	if _, err := b.Take(endpoint("c1", "10.1.0.9", "fd00:7::7")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if kept := b.IPAM.(*other).kept; !kept[addr] || len(kept) != 2 {
+			t.Errorf("kept %v", kept)
+		}
+		want := "[pod default/pod-c1 brought address 10.1.0.9 along (annotation ipAddrsNoIpam), which lies in IPPool one: another node may give it to another pod; make an IPReservation for it, or use annotation ipAddrs]"
+		if got := fmt.Sprint(b.InPools(pools)); got != want {
+			t.Error(got)
+		}
+		b = book(t, dir, "1", &told) // a restart
+	}
+	b.Release("c1/eth0")
+	if kept := b.IPAM.(*other).kept; len(kept)+len(b.InPools(pools)) != 0 {
+		t.Errorf("released: kept %v, told %v", kept, b.InPools(pools))
 	}
 }
 

@@ -198,7 +198,7 @@ func TestAddAgentHangs(t *testing.T) {
 	done := make(chan struct{})
 	defer close(done)
 	l.agent.on(wire.OpActivate, func(*wire.Request) *wire.Response { <-done; return nil })
-	within(t, wire.Timeout+time.Second, func() {
+	within(t, wire.Timeout+5*time.Second, func() {
 		l.wantErr(call{verb: "ADD", id: "c1", pod: "web", netns: pod.path}, 11, "no answer within 5s")
 	})
 	l.empty()
@@ -223,7 +223,7 @@ func TestAddAgentDown(t *testing.T) {
 	t.Parallel()
 	l, pod := newLab(t), newNS(t)
 	l.agent.stop()
-	within(t, 5*time.Second, func() {
+	within(t, addPatience+3*time.Second, func() {
 		l.wantErr(call{verb: "ADD", id: "c1", pod: "web", netns: pod.path}, 11,
 			"the agent is not running on this node", l.socket, "kubectl -n kube-system get pods -l k8s-app=margay-node")
 	})

@@ -121,7 +121,7 @@ func TestDelAgentDown(t *testing.T) {
 	l.agent.stop()
 	c.verb = "DEL"
 	for range 2 {
-		within(t, time.Second, func() { l.mustRun(c) })
+		within(t, delTimeout, func() { l.mustRun(c) })
 	}
 	if names(t, pod) != "lo" || l.node.has("cali68caf03a5f4") {
 		t.Error("the interface is still there")
@@ -165,7 +165,7 @@ func TestDelAgentIll(t *testing.T) {
 			l.add(c)
 			l.agent.on(wire.OpRelease, hook)
 			c.verb = "DEL"
-			within(t, delTimeout+time.Second, func() { l.mustRun(c) })
+			within(t, delTimeout+3*time.Second, func() { l.mustRun(c) })
 			if names(t, pod) != "lo" || len(l.spooled()) != 1 {
 				t.Errorf("pod has %s, spool has %v", names(t, pod), l.spooled())
 			}

@@ -36,7 +36,7 @@ func TestStatus(t *testing.T) {
 		l.wantErr(call{verb: "STATUS"}, 50, "status of network k8s-pod-network: no pool yet", "make a pool")
 	}
 	l.agent.stop()
-	within(t, time.Second, func() {
+	within(t, 3*time.Second, func() {
 		l.wantErr(call{verb: "STATUS"}, 50, "the agent is not running on this node", "kubectl -n kube-system")
 	})
 	l.wantErr(call{verb: "STATUS", version: "1.0.0"}, 1)

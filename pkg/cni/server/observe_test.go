@@ -128,7 +128,7 @@ func TestServedIsToldOnce(t *testing.T) {
 			select {
 			case e := <-ends:
 				got = append(got, e)
-			case <-time.After(5 * time.Second):
+			case <-time.After(30 * time.Second):
 				t.Fatalf("%s: told of %v, want %v", c.name, got, c.want)
 			}
 		}

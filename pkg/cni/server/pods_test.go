@@ -358,7 +358,7 @@ func (a *agent) nothingLeft(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 	var handles []v3.IPAMHandle
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		var err error
 		if handles, err = a.source.Handles(t.Context()); err != nil {
 			t.Fatal(err)

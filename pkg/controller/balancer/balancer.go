@@ -120,6 +120,9 @@ func (b *Balancer) Once(ctx context.Context) error {
 	services, pools, byHandle := b.cluster.Services(), b.cluster.Pools(), b.held()
 	var errs reconcile.Failures
 	for _, handle := range slices.Sorted(maps.Keys(byHandle)) {
+		if b.cluster.Locked() {
+			return nil // whoever unlocks it wakes us
+		}
 		o := byHandle[handle]
 		if s, ok := services[o.key]; !ok || handleOf(o.key, s.UID) != handle {
 			errs.Add(b.orphan(ctx, handle, o))
@@ -130,6 +133,9 @@ func (b *Balancer) Once(ctx context.Context) error {
 	})
 	serves, faults := slices.ContainsFunc(pools, gives), 0
 	for _, k := range keys {
+		if b.cluster.Locked() {
+			return nil
+		}
 		s := services[k]
 		have := byHandle[handleOf(k, s.UID)].have
 		if len(have) == 0 && (!serves || !managed(s, b.assignment())) || b.settled(k, s, pools, have) {

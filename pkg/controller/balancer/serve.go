@@ -39,13 +39,28 @@ func (b *Balancer) serve(ctx context.Context, k kube.Key, pools []cluster.Pool) 
 	if lacks != nil {
 		return lacks, nil
 	}
-	keep, back, addrs, families := w.compare(publishedFirst(have, s.Ingress))
-	if err := b.release(ctx, k, handle, back, keep); err != nil {
-		return nil, err
+	// What is new comes first, so that a Service is not left without.
+	_, back, addrs, families := w.compare(publishedFirst(have, s.Ingress))
+	if lacks, err = b.take(ctx, k, handle, w, addrs, families); err == nil {
+		var keep []held
+		keep, back = w.replaced(b.held()[handle].have, back, pools)
+		err = b.release(ctx, k, handle, back, keep)
 	}
-	lacks, err = b.take(ctx, k, handle, w, addrs, families)
 	have = b.held()[handle].have
 	return lacks, errors.Join(err, b.makeHandle(ctx, handle, have), b.status(ctx, obj, back, have, false))
+}
+
+// replaced says what of back may go, now that a Service has what could be had, and what it keeps: as long as an address that
+// it asks for cannot be had, the one of that family that it had before serves on, if its pool still gives addresses.
+func (w *want) replaced(have, back []held, pools []cluster.Pool) (keep, gone []held) {
+	gone = slices.DeleteFunc(slices.Clone(back), func(old held) bool {
+		lacks := slices.ContainsFunc(w.addrs, func(a netip.Addr) bool {
+			return a.Is6() == old.addr.Is6() && !slices.ContainsFunc(have, func(h held) bool { return h.addr == a })
+		})
+		return lacks && slices.ContainsFunc(pools, func(p cluster.Pool) bool { return gives(p) && p.CIDR.Contains(old.addr) })
+	})
+	keep = slices.DeleteFunc(slices.Clone(have), func(h held) bool { return slices.Contains(gone, h) })
+	return keep, gone
 }
 
 // publishedFirst returns have with what the Service's status tells people first: should it hold too many, these stay.

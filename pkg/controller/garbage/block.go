@@ -16,7 +16,7 @@ import (
 
 // reap frees addresses that have cooled down.
 func (w *work) reap(ctx context.Context, names []string) error {
-	return each(names, func(name string) error {
+	return each(w, names, func(name string) error {
 		_, err := w.cluster.ChangeBlock(ctx, name, func(b *v3.IPAMBlock) bool {
 			before := len(b.Spec.Unallocated)
 			block.Reap(b, w.cooldown, w.now())
@@ -31,7 +31,7 @@ func (w *work) reap(ctx context.Context, names []string) error {
 
 // empty gives back empty blocks.
 func (w *work) empty(ctx context.Context, list []collect.Empty) error {
-	return each(list, func(e collect.Empty) error {
+	return each(w, list, func(e collect.Empty) error {
 		err := w.giveBack(ctx, e)
 		if apierrors.IsConflict(err) {
 			err = nil // somebody took an address of it
@@ -163,7 +163,7 @@ func (w *work) deleteAffinity(ctx context.Context, name string) error {
 
 // affinities deletes claims of nodes that do not exist on blocks that are not theirs.
 func (w *work) affinities(ctx context.Context, list []collect.Affinity) error {
-	return each(list, func(a collect.Affinity) error {
+	return each(w, list, func(a collect.Affinity) error {
 		err := w.dropStale(ctx, a)
 		if err != nil && !apierrors.IsConflict(err) {
 			w.cluster.State(func(s *collect.State) { s.Touch(a.Node) })

@@ -43,6 +43,7 @@ type Garbage struct {
 	grace     atomic.Int64
 	regrace   chan struct{}
 	blocked   int
+	cut       bool // a lock of the datastore cut the last pass short
 }
 
 // Counted is told of what was collected: how many addresses of which block and node.
@@ -161,11 +162,13 @@ func (g *Garbage) wait(ctx context.Context, fullAt, next time.Time, retry time.D
 	return !g.now().Before(fullAt)
 }
 
-// Once does one pass and what it asks for. It returns when something is due that nobody will tell of; zero: nothing is.
+// Once does one pass and what it asks for. It returns when something is due that nobody will tell of; zero: nothing is. While
+// the datastore is locked it begins nothing; what a lock cut short is done when that ends.
 func (g *Garbage) Once(ctx context.Context, full bool) (next time.Time, err error) {
 	if g.cluster.Locked() {
 		return g.now().Add(period), nil
 	}
+	full, g.cut = full || g.cut, false
 	var p *collect.Plan
 	var cooldown time.Duration
 	g.cluster.State(func(s *collect.State) {
@@ -182,5 +185,11 @@ func (g *Garbage) Once(ctx context.Context, full bool) (next time.Time, err erro
 		return p.Next, nil
 	}
 	do := &work{Garbage: g, cooldown: cooldown}
-	return p.Next, errors.Join(do.releases(ctx, p.Releases), do.reap(ctx, p.Reap), do.empty(ctx, p.Empty), do.affinities(ctx, p.Affinities), do.handles(ctx, p.Handles))
+	err = errors.Join(do.releases(ctx, p.Releases), do.reap(ctx, p.Reap), do.empty(ctx, p.Empty), do.affinities(ctx, p.Affinities), do.handles(ctx, p.Handles))
+	if errors.Is(err, errLocked) {
+		g.cut = true
+		g.log.Info("the datastore was locked; what is left over waits until it is unlocked")
+		return g.now().Add(period), nil
+	}
+	return p.Next, err
 }

@@ -16,7 +16,7 @@ import (
 
 // handles has handles say what their blocks say.
 func (w *work) handles(ctx context.Context, list []collect.Fix) error {
-	return each(list, func(f collect.Fix) error {
+	return each(w, list, func(f collect.Fix) error {
 		err := w.fix(ctx, f)
 		if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("mend handle %s: %w", f.Name, err)

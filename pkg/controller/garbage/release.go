@@ -24,14 +24,19 @@ import (
 // component is the name under which events are written.
 const component = "margay-controller"
 
-// each calls f for all of list, a few at once, and joins the errors.
-func each[T any](list []T, f func(T) error) error {
+// errLocked is what is not begun once somebody has locked the datastore.
+var errLocked = errors.New("the datastore is locked")
+
+// each calls f for all of list, a few at once, and joins the errors. When the datastore is locked it calls f no more.
+func each[T any](w *work, list []T, f func(T) error) error {
 	errs := make([]error, len(list))
 	var g errgroup.Group
 	g.SetLimit(atOnce)
 	for i, v := range list {
 		g.Go(func() error {
-			errs[i] = f(v)
+			if errs[i] = errLocked; !w.cluster.Locked() {
+				errs[i] = f(v)
+			}
 			return nil
 		})
 	}
@@ -45,7 +50,7 @@ func each[T any](list []T, f func(T) error) error {
 
 // releases gives back what is left over, node by node. A node of which something failed is looked at again.
 func (w *work) releases(ctx context.Context, plan map[string][]collect.Release) error {
-	return each(slices.Sorted(maps.Keys(plan)), func(node string) error {
+	return each(w, slices.Sorted(maps.Keys(plan)), func(node string) error {
 		err := w.releaseNode(ctx, node, plan[node])
 		if err != nil {
 			w.cluster.State(func(s *collect.State) { s.Touch(node) })
@@ -72,7 +77,7 @@ func (w *work) releaseNode(ctx context.Context, node string, list []collect.Rele
 	for i := range index {
 		index[i] = i
 	}
-	err = each(index, func(i int) error {
+	err = each(w, index, func(i int) error {
 		ok, err := w.dropHandle(ctx, &list[i])
 		dropped[i] = ok
 		return err

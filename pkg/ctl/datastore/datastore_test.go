@@ -25,7 +25,7 @@ func TestMigrate(t *testing.T) {
 	a, b := l.Node("node1", 11), l.Node("node2", 12)
 	a.Pod("web-1")
 	b.Pod("web-2")
-	l.Must(address.Command, "ipam", "configure", "--ip-cooldown-seconds=30")
+	l.Must(address.Command, "ipam", "configure", "--ip-cooldown-seconds=30", "--kubevirt-ip-persistence=Enabled")
 	for kind, doc := range map[string]map[string]any{
 		"FelixConfiguration": {"metadata": map[string]any{"name": "default"}, "spec": map[string]any{"logSeverityScreen": "Debug"}},
 		"IPReservation":      {"metadata": map[string]any{"name": "routers"}, "spec": map[string]any{"reservedCIDRs": []any{"10.244.0.0/30"}}},
@@ -71,6 +71,9 @@ func TestMigrate(t *testing.T) {
 	}
 }
 
+// root is where addresses are in a file.
+const root = "/calico/ipam/v2/"
+
 // refuse tries files that are no good: nothing of them is written.
 func refuse(t *testing.T, l *ctltest.Lab, text string) {
 	t.Helper()
@@ -82,6 +85,8 @@ func refuse(t *testing.T, l *ctltest.Lab, text string) {
 		"third part":              "===\n{}\n===\nx\n",
 		"does not end in a netwo": strings.Replace(text, "/block/10.244", "/block/pods", 1),
 		"is neither allocated":    strings.Replace(text, "\"unallocated\": [", "\"unallocated\": [], \"x\": [", 1),
+		"spec.state":              strings.Replace(text, "\"state\": \"confirmed\"", "\"state\": \"perhaps\"", 1),
+		"invalid: metadata.name":  strings.Replace(text, root+"handle/k8s", root+"handle/_", 1),
 		"spec.vxlanMode":          strings.Replace(text, "vxlanMode: Always", "vxlanMode: Sometimes", 1),
 		"unknown field":           strings.Replace(text, "vxlanMode: Always", "vxlanMod: Always", 1),
 	} {

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
@@ -51,8 +52,9 @@ func importFile(ctx context.Context, c *connect.Cluster, out io.Writer, name str
 	if err := checkEmpty(ctx, c); err != nil {
 		return fmt.Errorf("import into a datastore that is not empty: %w", err)
 	}
-	if err := file.write(ctx, c, true); err != nil {
-		return fmt.Errorf("check what is to be imported; nothing was written: %w", err)
+	err = file.write(ctx, c, true)
+	if _, ipamErr := file.writeIPAM(ctx, c, true); err != nil || ipamErr != nil {
+		return fmt.Errorf("check what is to be imported; nothing was written: %w", errors.Join(err, ipamErr))
 	}
 	if err := setReady(ctx, c.Kube, false); err != nil {
 		return fmt.Errorf("lock the datastore: %w", err)
@@ -64,7 +66,10 @@ func importFile(ctx context.Context, c *connect.Cluster, out io.Writer, name str
 	if err := file.write(ctx, c, false); err != nil {
 		return fmt.Errorf("import; a part is written: %s: %w", again, err)
 	}
-	n, err := file.writeIPAM(ctx, c)
+	if err := file.describe(ctx, c); err != nil {
+		return fmt.Errorf("import the cluster's description; a part is written: %s: %w", again, err)
+	}
+	n, err := file.writeIPAM(ctx, c, false)
 	if err != nil {
 		return fmt.Errorf("import addresses; %d objects are written: %s: %w", n, again, err)
 	}
@@ -193,9 +198,9 @@ func alreadyExists(err error) bool {
 	return apierrors.IsAlreadyExists(err) || strings.Contains(err.Error(), "already exists")
 }
 
-// writeIPAM creates what is about addresses, claims first, as agents do, and says how many objects it wrote.
-func (f *content) writeIPAM(ctx context.Context, c *connect.Cluster) (n int, err error) {
-	err = changeInformation(ctx, c.Kube, func(spec map[string]any) {
+// describe writes what the file says of its cluster.
+func (f *content) describe(ctx context.Context, c *connect.Cluster) error {
+	return changeInformation(ctx, c.Kube, func(spec map[string]any) {
 		if f.info.Spec.ClusterGUID != "" {
 			spec["clusterGUID"] = f.info.Spec.ClusterGUID
 		}
@@ -206,30 +211,33 @@ func (f *content) writeIPAM(ctx context.Context, c *connect.Cluster) (n int, err
 			}
 		}
 	})
-	if err != nil {
-		return 0, err
-	}
+}
+
+// writeIPAM creates what is about addresses, claims first, as agents do, and says how many objects it wrote; or it asks the
+// API server whether it would.
+func (f *content) writeIPAM(ctx context.Context, c *connect.Cluster, dryRun bool) (n int, err error) {
+	var list []kube.Object
 	if f.config != nil {
-		if err := createConfig(ctx, c, f.config); err != nil {
-			return n, err
-		}
-		n++
+		list = append(list, f.config)
 	}
 	for _, o := range f.claims {
-		if _, err := c.Kube.CreateAffinity(ctx, o); err != nil {
-			return n, fmt.Errorf("create block affinity %s: %w", o.Name, err)
-		}
-		n++
+		list = append(list, o)
 	}
 	for _, o := range f.blocks {
-		if _, err := c.Kube.CreateBlock(ctx, o); err != nil {
-			return n, fmt.Errorf("create block %s: %w", o.Name, err)
-		}
-		n++
+		list = append(list, o)
 	}
 	for _, o := range f.handles {
-		if _, err := c.Kube.CreateHandle(ctx, o); err != nil {
-			return n, fmt.Errorf("create handle %s: %w", o.Name, err)
+		list = append(list, o)
+	}
+	for _, o := range list {
+		name := o.GetObjectKind().GroupVersionKind().Kind
+		kind, _ := kube.KindOf(name) // all are known
+		fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+		if err == nil {
+			_, err = c.Kube.CreateResource(ctx, kind, &unstructured.Unstructured{Object: fields}, dryRun)
+		}
+		if err != nil {
+			return n, fmt.Errorf("create %s %s: %w", name, o.GetName(), err)
 		}
 		n++
 	}

@@ -46,11 +46,11 @@ type blockValue struct {
 }
 
 type configValue struct {
-	StrictAffinity     bool    `json:"strict_affinity,omitempty"`
-	AutoAllocateBlocks bool    `json:"auto_allocate_blocks,omitempty"`
-	MaxBlocksPerHost   int32   `json:"maxBlocksPerHost,omitempty"`
-	KubeVirt           *string `json:"kubeVirtVMAddressPersistence,omitempty"`
-	IPCooldownSeconds  int32   `json:"ipCooldownSeconds,omitempty"`
+	StrictAffinity     bool       `json:"strict_affinity,omitempty"`
+	AutoAllocateBlocks bool       `json:"auto_allocate_blocks,omitempty"`
+	MaxBlocksPerHost   int32      `json:"maxBlocksPerHost,omitempty"`
+	KubeVirt           *v3.Switch `json:"kubeVirtVMAddressPersistence,omitempty"`
+	IPCooldownSeconds  int32      `json:"ipCooldownSeconds,omitempty"`
 }
 
 const root = "/calico/ipam/v2/"
@@ -102,6 +102,7 @@ func ipamOf(s *address.Snapshot, hasConfig bool) (ipamPart, error) {
 		c := s.Config
 		out.Config = &pair[configValue]{Key: root + "config", Value: configValue{
 			StrictAffinity: c.StrictAffinity, AutoAllocateBlocks: c.AutoAllocateBlocks, MaxBlocksPerHost: c.MaxBlocksPerHost, IPCooldownSeconds: c.IPCooldownSeconds,
+			KubeVirt: c.KubeVirtVMAddressPersistence,
 		}}
 	}
 	return out, errors.Join(errs...)
@@ -159,6 +160,7 @@ func configObject(p pair[configValue]) *v3.IPAMConfiguration {
 		TypeMeta: typeMeta("IPAMConfiguration"), ObjectMeta: metav1.ObjectMeta{Name: "default"},
 		Spec: v3.IPAMConfigurationSpec{
 			StrictAffinity: v.StrictAffinity, AutoAllocateBlocks: v.AutoAllocateBlocks, MaxBlocksPerHost: v.MaxBlocksPerHost, IPCooldownSeconds: v.IPCooldownSeconds,
+			KubeVirtVMAddressPersistence: v.KubeVirt,
 		},
 	}
 }

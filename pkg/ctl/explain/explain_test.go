@@ -92,7 +92,7 @@ func lend(t *testing.T, l *ctltest.Lab) {
 func serviceAddr(t *testing.T, l *ctltest.Lab) string {
 	t.Helper()
 	s, err := l.Core.CoreV1().Services("default").Get(t.Context(), "kubernetes", metav1.GetOptions{})
-	for range 100 {
+	for range 300 {
 		if err == nil {
 			break
 		}

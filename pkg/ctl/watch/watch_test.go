@@ -40,7 +40,7 @@ func (s *screen) String() string {
 // wait returns when a line has all these words.
 func (s *screen) wait(t *testing.T, words ...string) {
 	t.Helper()
-	for range 200 {
+	for range 600 {
 		for _, line := range strings.Split(s.String(), "\n") {
 			found := true
 			for _, w := range words {

@@ -274,6 +274,7 @@ func TestWithoutPrograms(t *testing.T) {
 	}
 	tab.SetForward(true, true)
 	s.SetNAT(true, v4, v6)
+	nstest.Within(t, time.Second, "a warning", func() bool { return log.count("WARN") > 0 })
 	for range 5 {
 		tab.loop.KickResync()
 		time.Sleep(50 * time.Millisecond)
@@ -467,6 +468,7 @@ func TestLegacyWithoutItsCapability(t *testing.T) {
 	tab.SetForward(true, true)
 	setNAT(t, tab)
 	mended(t, n, of(NFT), "MARGAY-FORWARD", true)
+	nstest.Within(t, time.Second, "a failure", func() bool { return log.count("reconciling failed") > 0 })
 	for range 3 {
 		tab.loop.KickResync()
 		time.Sleep(100 * time.Millisecond)

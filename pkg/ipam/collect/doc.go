@@ -14,8 +14,9 @@
 //
 // # When it is collected
 //
-// At once when its node is gone, or was made anew under the same name (another UID) after the address was taken. Otherwise
-// when it has been left over for a grace period, as the same allocation: same handle, same sequence number. An address
+// At once when its node was made anew under the same name (another UID) after the address was taken. When its node is gone,
+// after it has been left over for two minutes (Hold): the node may run on, since deleting its object stops nothing there.
+// Otherwise when it has been left over for a grace period, as the same allocation: same handle, same sequence number. An address
 // that came back after it was collected from a node that is gone waits for a grace period, too: the node's agent lives.
 // While kubelet of a node has stopped reporting nothing of it is collected: its pods may be gone from the API and run on.
 // A handle is collected whole or not at all.
@@ -24,7 +25,7 @@
 //
 // # Blocks
 //
-// A block goes when it is empty and its node is gone. A node that exists gives its own blocks back by itself: its agent
+// A block goes when it is empty and its node has been gone for the time of Hold. A node that exists gives its own blocks back by itself: its agent
 // hands addresses out from memory, so nobody else can know that a block is empty. Blocks without an owner, and those of load
 // balancers, go when they were empty at two looks a grace period apart.
 //

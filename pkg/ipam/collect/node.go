@@ -7,14 +7,34 @@ import (
 
 // passNode looks at what one node has and owns.
 func (c *Collector) passNode(s *State, name Name, now time.Time, p *Plan) {
+	gone := c.gone(s, name, now, p)
 	leaked, lives := c.leaked(s, name, now)
 	c.release(s, name, leaked, lives, now, p)
 	for b := range s.byNode[name] {
 		block := s.blocks[b]
 		if owner := block.Owner(); owner == name.Value() || owner == "" && (block.Affinity == name.Value()) {
-			c.passBlock(s, block, now, p)
+			c.passBlock(s, block, gone, now, p)
 		}
 	}
+}
+
+// gone says whether there has been no such node for the time of Hold.
+func (c *Collector) gone(s *State, name Name, now time.Time, p *Plan) bool {
+	if s.nodes[name] != nil {
+		delete(c.absent, name)
+		return false
+	}
+	since, known := c.absent[name]
+	if !known {
+		since = now
+		c.absent[name] = since
+	}
+	due := since.Add(c.Hold)
+	if due.After(now) {
+		p.due(due)
+		return false
+	}
+	return true
 }
 
 // found is an allocation that is left over.
@@ -49,9 +69,13 @@ func (c *Collector) leaked(s *State, name Name, now time.Time) (map[string][]fou
 		return nil, nil
 	}
 	c.suspects[name] = w.seen
-	if !w.inUse { // else the node is not gone as thoroughly as its object
-		for handle, f := range w.tunnels {
-			w.found[handle] = f
+	for handle, list := range w.tunnels {
+		if !w.inUse {
+			w.found[handle] = list
+			continue
+		}
+		for _, f := range list { // the node is not gone as thoroughly as its object
+			delete(w.seen, suspect{f.held.Addr, handle})
 		}
 	}
 	return w.found, s.living(name)
@@ -105,11 +129,14 @@ func (s *State) living(name Name) map[string]bool {
 // due says when an allocation that is left over since a time may be collected; zero: not as things stand.
 func (c *Collector) due(s *State, b *Block, a *Alloc, node *Node, since time.Time) time.Time {
 	_, cameBack := c.taken[a.Handle]
-	gone := node == nil && a.Node != NameOf("") || node != nil && !a.Kind.Tunnel() && s.ofFormer(b, a)
+	gone := node == nil && a.Node != NameOf("")
+	former := node != nil && !a.Kind.Tunnel() && s.ofFormer(b, a)
 	switch {
-	case gone && !cameBack:
+	case former && !cameBack:
 		return since
-	case gone && c.Grace == 0:
+	case gone && !cameBack:
+		return since.Add(c.Hold)
+	case (gone || former) && c.Grace == 0:
 		return since.Add(returnGrace)
 	case node != nil && node.Silent, c.Grace == 0:
 		return time.Time{}
@@ -147,8 +174,8 @@ func (c *Collector) release(s *State, name Name, leaked map[string][]found, live
 	}
 }
 
-// passBlock looks at one block as a whole.
-func (c *Collector) passBlock(s *State, b *Block, now time.Time, p *Plan) {
+// passBlock looks at one block as a whole; gone is said of its owner.
+func (c *Collector) passBlock(s *State, b *Block, gone bool, now time.Time, p *Plan) {
 	owner := b.Owner()
 	node := s.nodes[NameOf(owner)]
 	cooling := false
@@ -181,6 +208,7 @@ func (c *Collector) passBlock(s *State, b *Block, now time.Time, p *Plan) {
 			p.Blocked++
 		}
 	case used:
+	case owner != "" && !gone:
 	case owner != "":
 		p.Empty = append(p.Empty, Empty{*b, owner})
 	case c.again(c.idle, b.Name, b.UID+" "+strconv.FormatUint(b.Seq, 10), now, p):

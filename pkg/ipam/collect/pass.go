@@ -22,7 +22,7 @@ type Release struct {
 	Held    []Held
 	Since   time.Time // since when it has been left over
 	NodeUID string    // of the node as it was when this was planned; "": there was none
-	AtOnce  bool      // without a grace period, since the node is gone or is another one
+	AtOnce  bool      // without a grace period, since the node is another one now
 }
 
 // Empty asks for an empty block to be given back, with the claim on it.
@@ -35,7 +35,7 @@ type Empty struct {
 type Plan struct {
 	Releases   map[string][]Release // by node; "" when none is named
 	Empty      []Empty
-	Affinities []Affinity // of nodes that do not exist and have no such block
+	Affinities []Affinity // of nodes that are gone and have no such block
 	Handles    []Fix
 	Reap       []string // names of blocks with addresses that have cooled down, and without an agent that would see to it
 
@@ -60,7 +60,10 @@ func (p *Plan) due(t time.Time) {
 type Collector struct {
 	// Grace is how long something must have been left over; 0: what is not of a node that is gone stays.
 	Grace time.Duration
+	// Hold is how long a node must have been gone, and an address of it left over, before it is collected.
+	Hold time.Duration
 
+	absent   map[Name]time.Time             // nodes that do not exist, and since when
 	suspects map[Name]map[suspect]suspicion // by node: addresses
 	idle     map[string]sight               // by name: blocks that nobody owns and that are empty
 	stuck    map[string]sight               // by name: blocks of nodes that do not exist, in which somebody lives
@@ -88,8 +91,12 @@ type sight struct {
 
 // New returns a collector that has seen nothing yet.
 func New(grace time.Duration) *Collector {
-	return &Collector{Grace: grace, suspects: map[Name]map[suspect]suspicion{}, idle: map[string]sight{}, stuck: map[string]sight{}, odd: map[string]sight{}, taken: map[string]time.Time{}}
+	return &Collector{Grace: grace, Hold: DefaultHold, absent: map[Name]time.Time{}, suspects: map[Name]map[suspect]suspicion{}, idle: map[string]sight{}, stuck: map[string]sight{}, odd: map[string]sight{}, taken: map[string]time.Time{}}
 }
+
+// DefaultHold gives kubelet the time to end the pods of a node whose object somebody deletes while it runs: until then they
+// use their addresses. They are deleted within a minute (by the pod collector of Kubernetes), and have another one to end.
+const DefaultHold = 2 * time.Minute
 
 // returnGrace is the grace period of what came back, while Grace is 0, and how long that is remembered.
 const returnGrace = 15 * time.Minute
@@ -124,7 +131,7 @@ func (c *Collector) Pass(s *State, now time.Time, full bool) *Plan {
 	for n := range nodes {
 		c.passNode(s, n, now, p)
 	}
-	c.passAffinities(s, nodes, full, p)
+	c.passAffinities(s, nodes, full, now, p)
 	if full {
 		c.passHandles(s, now, p)
 		s.prune()
@@ -150,6 +157,11 @@ func (c *Collector) prune(s *State, now time.Time) {
 			}
 		}
 	}
+	for name, since := range c.absent {
+		if s.nodes[name] != nil || len(s.byNode[name]) == 0 && now.Sub(since) > 2*c.Hold {
+			delete(c.absent, name)
+		}
+	}
 	for handle, at := range c.taken {
 		if now.Sub(at) > 2*max(c.Grace, returnGrace) {
 			delete(c.taken, handle)
@@ -157,8 +169,8 @@ func (c *Collector) prune(s *State, now time.Time) {
 	}
 }
 
-// passAffinities finds the claims of nodes that do not exist on blocks that are not theirs.
-func (c *Collector) passAffinities(s *State, nodes map[Name]struct{}, full bool, p *Plan) {
+// passAffinities finds the claims of nodes that are gone on blocks that are not theirs.
+func (c *Collector) passAffinities(s *State, nodes map[Name]struct{}, full bool, now time.Time, p *Plan) {
 	gone := full
 	for n := range nodes {
 		gone = gone || s.nodes[n] == nil && n != NameOf("") && n != NameOf(LoadBalancer)
@@ -171,9 +183,8 @@ func (c *Collector) passAffinities(s *State, nodes map[Name]struct{}, full bool,
 		byCIDR[b.CIDR] = b.Owner()
 	}
 	for _, a := range s.affinities {
-		if a.Type == "virtual" || s.nodes[NameOf(a.Node)] != nil || byCIDR[a.CIDR] == a.Node {
-			continue
+		if a.Type != "virtual" && byCIDR[a.CIDR] != a.Node && c.gone(s, NameOf(a.Node), now, p) {
+			p.Affinities = append(p.Affinities, a)
 		}
-		p.Affinities = append(p.Affinities, a)
 	}
 }

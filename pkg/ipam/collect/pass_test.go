@@ -224,7 +224,7 @@ func TestWhole(t *testing.T) {
 	}
 }
 
-// TestNodeGone: pods' addresses at once, tunnels after them, blocks when they are empty.
+// TestNodeGone: pods' addresses when they have been left over for two minutes, tunnels with them, blocks when they are empty.
 func TestNodeGone(t *testing.T) {
 	w := newWorld(t)
 	w.SetNode("n1", Node{UID: "1"})
@@ -242,12 +242,23 @@ func TestNodeGone(t *testing.T) {
 	}
 	w.DeleteNode("n1")
 	p := w.c.Pass(w.State, w.now, false)
+	if p.Work() || !p.Next.Equal(w.now.Add(DefaultHold)) {
+		t.Errorf("%+v: want nothing to do for two minutes", p)
+	}
+	w.now = w.now.Add(time.Minute)
+	w.DeletePod(PodKey{NameOf("ns"), "a"})
+	if p = w.c.Pass(w.State, w.now, false); p.Work() {
+		t.Errorf("%+v: want nothing to do", p)
+	}
+	if p = w.pass(DefaultHold - time.Minute - time.Second); p.Work() {
+		t.Errorf("%+v: want nothing to do before two minutes are over", p)
+	}
+	p = w.pass(time.Second)
 	w.wants(p)
 	if len(p.Affinities) != 1 || p.Affinities[0].CIDR.String() != "10.0.0.16/28" || len(p.Empty) != 0 {
 		t.Errorf("affinities %v, empty %v: want the claim without a block alone", p.Affinities, p.Empty)
 	}
-	w.DeletePod(PodKey{NameOf("ns"), "a"})
-	w.wants(w.c.Pass(w.State, w.now, false), "net.a", "vxlan-tunnel-addr-n1")
+	w.wants(w.pass(time.Minute), "net.a", "vxlan-tunnel-addr-n1")
 	block.Retire(w.blocks["10.0.0.0/28"], 0, "vxlan-tunnel-addr-n1", false, 0, w.now)
 	block.Retire(w.blocks["10.0.0.0/28"], 3, "net.a", false, 0, w.now)
 	w.put("10.0.0.0/28")
@@ -261,12 +272,35 @@ func TestNodeGone(t *testing.T) {
 	}
 }
 
+// TestNodeBack: a node that comes back in time keeps an empty block, and begins anew when it goes again.
+func TestNodeBack(t *testing.T) {
+	w := newWorld(t)
+	w.SetNode("n1", Node{UID: "1"})
+	w.block("10.0.0.0/28", "host:n1")
+	wants := func(p *Plan, empty int) {
+		t.Helper()
+		if len(p.Empty) != empty {
+			t.Errorf("gives back %v", p.Empty)
+		}
+	}
+	w.DeleteNode("n1")
+	wants(w.pass(0), 0)
+	wants(w.pass(DefaultHold-time.Second), 0)
+	w.SetNode("n1", Node{UID: "1"})
+	wants(w.pass(time.Hour), 0)
+	w.DeleteNode("n1")
+	wants(w.pass(0), 0)
+	wants(w.pass(DefaultHold-time.Second), 0)
+	wants(w.pass(time.Second), 1)
+}
+
 // TestCameBack: what a node that is gone takes again waits.
 func TestCameBack(t *testing.T) {
 	w := newWorld(t)
 	w.block("10.0.0.0/28", "host:n1")
 	w.takePod("10.0.0.0/28", 3, "a", "n1")
-	w.wants(w.pass(0), "net.a")
+	w.wants(w.pass(0))
+	w.wants(w.pass(DefaultHold), "net.a")
 	w.c.Collected("net.a", w.now)
 	block.Retire(w.blocks["10.0.0.0/28"], 3, "net.a", false, 0, w.now)
 	w.takePod("10.0.0.0/28", 3, "a", "n1")
