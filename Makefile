@@ -85,6 +85,7 @@ test: ## All tests; installs and builds what they need, leaves no cluster behind
 	hack/deps
 	go -C test/kube test ./mkimg
 	$(MAKE) test-kernel # test-unit's tests and more
+	$(MAKE) test-guest
 	$(MAKE) test-e2e
 
 .PHONY: test-unit
@@ -96,7 +97,12 @@ test-unit: ## Tests that need neither root nor a cluster
 test-kernel: ## Tests on the real kernel and API server, in network namespaces (root)
 	test/kube/build tools kube etcd calicoctl
 	@# Two packages at a time, since most of it is waiting; the one that takes half of the time is first.
-	MARGAY_REQUIRE_ROOT=1 $(GO_TEST) -count=1 -p 2 -timeout 25m ./test/fault $$(go list ./... | grep -v -e /test/e2e -e /test/fault)
+	MARGAY_REQUIRE_ROOT=1 $(GO_TEST) -count=1 -p 2 -timeout 25m ./test/fault $$(go list ./... | grep -v -e /test/e2e -e /test/guest -e /test/fault)
+
+.PHONY: test-guest
+test-guest: ## Tests that want a kernel with IPIP, in one that QEMU runs
+	test/kube/build tools kube etcd
+	$(GO_TEST) -count=1 -v ./test/guest
 
 .PHONY: test-e2e
 test-e2e: ## Tests on clusters of IPv4, of both families, of IPv6; FAMILY=, SUBNETS=: on one, KEEP=1 leaves it (root)

@@ -61,6 +61,7 @@ type Agent struct {
 	wanted    []model.Route // between nodes, by the last plan
 	plans     status.Plan   // counts of the last plan
 	bgp       peers         // nil: no BGP
+	speech    *speech       // nil: no BGP
 }
 
 // New puts an agent together. It starts nothing. level is that of log.
@@ -87,6 +88,11 @@ func New(c config.Config, client *kube.Client, log *slog.Logger, level *slog.Lev
 	a.health.set(errStarting)
 	a.health.work, a.health.alive = a.work, a.alive
 	a.self.node = model.Node{Name: c.Node, VXLANMAC4: model.TunnelMAC(c.Node, false), VXLANMAC6: model.TunnelMAC(c.Node, true)}
+	if c.Backend == "bird" {
+		if err := a.newSpeech(); err != nil {
+			return nil, err
+		}
+	}
 	for _, notice := range c.Notices {
 		log.Warn("setting has no effect", "what", notice)
 	}
@@ -117,7 +123,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return srv.Run(ctx, l) })
 	a.tell(ctx, g)
-	g.Go(func() error { return a.serve(ctx, "metrics", a.metrics.Handler(a.sources()), metricsAddr) })
+	g.Go(func() error { return a.serve(ctx, "metrics", a.metrics.Handler(a.sources(ctx)), metricsAddr) })
 	a.plane.run(ctx, g)
 	g.Go(func() error {
 		if err := a.start(ctx, g, srv); err != nil {
@@ -223,7 +229,11 @@ func (a *Agent) start(ctx context.Context, g *errgroup.Group, srv *server.Server
 	}{
 		{"find the cluster's resources", func() error { return a.watch(ctx, g) }},
 		{"read the cluster's state", func() error {
-			if !waitFor(ctx, func() bool { return a.store.InSync() && a.pods.InSync() }) {
+			bgpInSync := func() bool { return a.speech.inSync(a.serviceInput()) }
+			if !waitFor(ctx, func() bool { return a.store.InSync() && a.pods.InSync() && bgpInSync() }) {
+				if a.store.InSync() && !bgpInSync() {
+					return errors.New("BGP's resources have not been read yet: the ClusterRole margay-node must let the agent list and watch bgpconfigurations, bgppeers, bgpfilters, services and endpointslices")
+				}
 				if a.store.InSync() {
 					return errors.New("pods and namespaces have not been read yet: the ClusterRole margay-node must let the agent list and watch them")
 				}
@@ -281,8 +291,16 @@ func (a *Agent) watch(ctx context.Context, g *errgroup.Group) error {
 		a.log.Warn("cluster has two groups of resources; CALICO_API_GROUP says which one counts", "group", a.client.Group(), "other", kube.GroupV1)
 	}
 	g.Go(func() error {
-		return kube.NewWatcher(a.client, a.store, a.ipam, a.log).WithPods(a.config.Node, a.pods).Run(ctx)
+		w := kube.NewWatcher(a.client, a.store, a.ipam, a.log).WithPods(a.config.Node, a.pods)
+		if a.speech != nil {
+			w = w.WithBGP(a.speech.known)
+		}
+		return w.Run(ctx)
 	})
+	g.Go(func() error { return newReporter(a.config.Node, a.client, a.sight, a.log).run(ctx) })
+	if a.speech != nil {
+		a.speak(ctx, g)
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/netlink"
+	"github.com/margay-net/margay/pkg/topology"
 )
 
 // lentPatience is how long a plan waits for the kernel to have the routes to addresses that other nodes borrowed.
@@ -89,7 +90,7 @@ func (p *plane) hasRoutes(want []model.Route) bool {
 		if have[r.Dst] != r.Via {
 			return false
 		}
-		if r.OnLink && !known[r.Via] && !p.hasPeer(r.Dev, r.Via) {
+		if r.OnLink && r.Dev != topology.IPIP4 && !known[r.Via] && !p.hasPeer(r.Dev, r.Via) {
 			return false
 		}
 		known[r.Via] = true

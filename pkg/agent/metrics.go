@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	promised "github.com/margay-net/margay/pkg/metrics"
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/reconcile"
+	"github.com/margay-net/margay/pkg/status"
 )
 
 // metrics counts what the agent does, looks on while the data plane works, and logs what is at fault.
@@ -38,12 +40,16 @@ func (m *metrics) planned(nodes int, pools []model.Pool, faults []string, ofAddr
 }
 
 // sources is where a scrape looks.
-func (a *Agent) sources() promised.Sources {
-	return promised.Sources{
+func (a *Agent) sources(ctx context.Context) promised.Sources {
+	out := promised.Sources{
 		Params: a.currentParams, IPAM: a.stats, Ready: a.health.ready, Resyncs: a.store.Resyncs, Routes: a.plane.routes.Count,
 		MTU: func() (v4, v6, pod int) {
 			s := a.selfNow()
 			return s.up4.MTU, s.up6.MTU, s.podMTU
 		},
 	}
+	if a.bgp != nil {
+		out.Peers, out.Learned = func() []status.Peer { return a.bgp.Peers(ctx) }, a.bgp.count
+	}
+	return out
 }

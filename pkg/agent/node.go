@@ -39,26 +39,43 @@ func (a *Agent) selfNow() self {
 	return s
 }
 
-// ensureTunnels sees to the node's tunnel addresses. Without ask it makes no request, and has says whether all are there.
-func (a *Agent) ensureTunnels(ctx context.Context, pools []model.Pool, ask bool) (has bool, err error) {
-	has4, err4 := a.ensureTunnel(ctx, pools, false, ask)
-	has6, err6 := a.ensureTunnel(ctx, pools, true, ask)
-	return has4 && has6, errors.Join(err4, err6)
+// ensureTunnels sees to the addresses of the tunnel devices that pools need. Without ask it makes no request, and has says
+// whether all are there.
+func (a *Agent) ensureTunnels(ctx context.Context, pools []model.Pool, params model.Parameters, ask bool) (has bool, err error) {
+	needs := func(family6 bool, mode func(model.Pool) model.Encap) bool {
+		return a.config.Backend != "none" && slices.ContainsFunc(pools, func(p model.Pool) bool {
+			return p.CIDR.Addr().Is6() == family6 && mode(p) != model.EncapNever
+		})
+	}
+	vxlan := func(p model.Pool) model.Encap { return p.VXLAN }
+	ipip := needs(false, func(p model.Pool) model.Encap { return p.IPIP }) && (a.speech != nil || params.ClusterRoutes)
+	node := &a.self.node
+	has = true
+	for _, t := range []struct {
+		needed, family6 bool
+		handle, kind    string
+		addr            *netip.Addr
+	}{
+		{needs(false, vxlan), false, "vxlan-tunnel-addr-", block.TypeVXLAN4, &node.VXLANAddr4},
+		{needs(true, vxlan), true, "vxlan-v6-tunnel-addr-", block.TypeVXLAN6, &node.VXLANAddr6},
+		{ipip, false, "ipip-tunnel-addr-", block.TypeIPIP, &node.IPIPAddr4},
+	} {
+		there, terr := a.ensureTunnel(ctx, t.needed, t.family6, ask, t.handle, t.kind, t.addr)
+		has, err = has && there, errors.Join(err, terr)
+	}
+	return has, err
 }
 
-// ensureTunnel sees to the node's tunnel address of a family when a pool needs it: asked of IPAM each time, from memory
-// but for the first.
-func (a *Agent) ensureTunnel(ctx context.Context, pools []model.Pool, family6, ask bool) (has bool, err error) {
-	needed := a.config.Backend == "vxlan" && slices.ContainsFunc(pools, func(p model.Pool) bool {
-		return p.CIDR.Addr().Is6() == family6 && p.VXLAN != model.EncapNever
-	})
+// ensureTunnel sees to one of the node's tunnel addresses, which is asked of IPAM each time, from memory but for the first. to
+// is of a.self.
+func (a *Agent) ensureTunnel(ctx context.Context, needed, family6, ask bool, handle, kind string, to *netip.Addr) (has bool, err error) {
 	self := a.selfNow()
-	n, handle, kind := self.node.Addr4, "vxlan-tunnel-addr-", block.TypeVXLAN4
+	own := self.node.Addr4
 	if family6 {
-		n, handle, kind = self.node.Addr6, "vxlan-v6-tunnel-addr-", block.TypeVXLAN6
+		own = self.node.Addr6
 	}
 	var addr netip.Addr
-	needed = needed && n.IsValid()
+	needed = needed && own.IsValid()
 	switch {
 	case !needed:
 		addr, err = a.ipam.HasTunnelAddr(handle+a.config.Node, kind, family6) // kept for life
@@ -72,11 +89,7 @@ func (a *Agent) ensureTunnel(ctx context.Context, pools []model.Pool, family6, a
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if family6 {
-		a.self.node.VXLANAddr6 = addr
-	} else {
-		a.self.node.VXLANAddr4 = addr
-	}
+	*to = addr
 	return true, nil
 }
 
@@ -96,6 +109,9 @@ func (a *Agent) annotate(ctx context.Context) error {
 		a.mu.Lock()
 		a.self.node.UID = seen.UID
 		a.mu.Unlock()
+	}
+	if want.AS = uint32(a.config.AS); want.AS == 0 {
+		want.AS = seen.AS
 	}
 	seen.UID, want.UID = "", ""
 	seen.Internal4, seen.Internal6 = netip.Addr{}, netip.Addr{}

@@ -24,6 +24,7 @@ const (
 	replan       = 5 * time.Second       // after a failed plan
 	vxlanHeader4 = 50                    // bytes that VXLAN takes of the underlay's MTU
 	vxlanHeader6 = 70
+	ipipHeader   = 20
 )
 
 // planLoop makes the plan anew whenever the store changed.
@@ -62,7 +63,7 @@ func (a *Agent) plan(ctx context.Context) error {
 	params, faults := a.resolve()
 	pools := a.store.Pools()
 	starting := a.health.ready() != nil
-	tunnels, err := a.ensureTunnels(ctx, pools, starting)
+	tunnels, err := a.ensureTunnels(ctx, pools, params, starting)
 	if err != nil && starting {
 		return err // a start that lacks a tunnel address must not take the tunnel away that an earlier agent made
 	}
@@ -80,25 +81,23 @@ func (a *Agent) plan(ctx context.Context) error {
 		floating, floatingRoutes, bad = a.floating()
 		faults = append(faults, bad...)
 	}
-	blocks := a.store.Blocks()
-	wanted := topology.Build(topology.Input{
-		Self: a.config.Node, Nodes: nodes, Pools: pools, Blocks: blocks,
-		V4:  topology.Underlay{Parent: self.up4.Dev, MTU: vxlanMTU(self.up4, params.VXLANMTU4, vxlanHeader4)},
-		V6:  topology.Underlay{Parent: self.up6.Dev, MTU: vxlanMTU(self.up6, params.VXLANMTU6, vxlanHeader6)},
-		VNI: params.VXLANVNI, Port: params.VXLANPort, Checksum: checksum(params),
-		NAT: topology.NATOptions{
-			SpareNodes: params.NATExclusions == "IPPoolsAndHostIPs",
-			Address:    params.NATAddress, Ports: params.NATPorts, Interface: params.NATInterface,
-			Floating: floating,
-		},
-	})
+	complete := a.speech.synced() // before what was learned is read: what comes in between is not missed then
+	in := a.topologyInput(nodes, pools, self, params)
+	in.NAT.Floating = floating
+	wanted := topology.Build(in)
 	a.metrics.Computed(time.Since(start))
 	if a.config.Backend == "none" { // somebody else connects the nodes
-		wanted.VXLAN, wanted.Routes, wanted.Neighs, wanted.FDB = nil, nil, nil, nil
+		wanted.VXLAN, wanted.IPIP, wanted.Routes, wanted.Neighs, wanted.FDB = nil, nil, nil, nil, nil
 	}
 	wanted.Routes = append(wanted.Routes, floatingRoutes...)
-	a.plane.set(wanted, link.Families{V4: self.node.Addr4.IsValid(), V6: self.node.Addr6.IsValid()}, params)
-	a.confirmLent(ctx, blocks, wanted.Routes)
+	var told *learned
+	if a.speech != nil {
+		var wrong []string
+		told, wrong = a.talk(wanted, in, complete)
+		faults = append(faults, wrong...)
+	}
+	a.plane.set(wanted, told, link.Families{V4: self.node.Addr4.IsValid(), V6: self.node.Addr6.IsValid()}, params)
+	a.confirmLent(ctx, in.Blocks, wanted.Routes)
 	err = errors.Join(err, a.annotate(ctx)) // the kernel first: the API server may take its time
 	if self.conflistMTU != 0 && self.conflistMTU != self.podMTU {
 		err = errors.Join(err, a.conflist())
@@ -110,12 +109,32 @@ func (a *Agent) plan(ctx context.Context) error {
 	a.told.set(slices.DeleteFunc(slices.Clone(own), ofAll), wanted.Shared)
 	a.metrics.planned(len(nodes), pools, all, len(wanted.Shared)+len(self.odd), a.log)
 	if !tunnels { // the rest did not wait for it
-		if _, terr := a.ensureTunnels(ctx, pools, true); terr != nil {
+		if _, terr := a.ensureTunnels(ctx, pools, params, true); terr != nil {
 			return errors.Join(err, terr)
 		}
 		a.store.Touch()
 	}
 	return err
+}
+
+// topologyInput is what the plan follows from, but for floating addresses.
+func (a *Agent) topologyInput(nodes map[string]model.Node, pools []model.Pool, self self, params model.Parameters) topology.Input {
+	in := topology.Input{
+		Self: a.config.Node, Nodes: nodes, Pools: pools, Blocks: a.store.Blocks(),
+		V4:  topology.Underlay{Parent: self.up4.Dev, MTU: vxlanMTU(self.up4, params.VXLANMTU4, vxlanHeader4)},
+		V6:  topology.Underlay{Parent: self.up6.Dev, MTU: vxlanMTU(self.up6, params.VXLANMTU6, vxlanHeader6)},
+		VNI: params.VXLANVNI, Port: params.VXLANPort, Checksum: checksum(params),
+		NAT: topology.NATOptions{
+			SpareNodes: params.NATExclusions == "IPPoolsAndHostIPs",
+			Address:    params.NATAddress, Ports: params.NATPorts, Interface: params.NATInterface,
+		},
+		BGP: a.speech != nil, ClusterRoutes: params.ClusterRoutes, Resolve: a.resolver(), IPIPMTU: ipipMTU(self.up4, params),
+	}
+	if a.speech != nil {
+		in.ClusterRoutes = in.ClusterRoutes || a.speech.known.ClusterRoutes(in.Self)
+		in.Learned = a.speech.learned(a.serviceInput())
+	}
+	return in
 }
 
 // ownFaults adds to faults what else is wrong with this node.
@@ -135,6 +154,10 @@ func vxlanMTU(up uplink.Uplink, set, header int) int {
 	return cmp.Or(set, max(up.MTU-header, 0))
 }
 
+func ipipMTU(up uplink.Uplink, p model.Parameters) int {
+	return cmp.Or(p.IPIPMTU, max(up.MTU-ipipHeader, 0))
+}
+
 // podMTU is the MTU of pods' interfaces.
 func (a *Agent) podMTU() int { return a.selfNow().podMTU }
 
@@ -147,8 +170,12 @@ func (a *Agent) setMTU(pools []model.Pool, p model.Parameters) {
 			up, set, header = self.up6, p.VXLANMTU6, vxlanHeader6
 		}
 		mtu := up.MTU
-		if pool.VXLAN != model.EncapNever && mtu > 0 {
+		switch {
+		case mtu == 0:
+		case pool.VXLAN != model.EncapNever:
 			mtu = vxlanMTU(up, set, header)
+		case pool.IPIP != model.EncapNever:
+			mtu = ipipMTU(up, p)
 		}
 		if mtu > 0 && (least == 0 || mtu < least) {
 			least = mtu

@@ -87,8 +87,8 @@ func (p *plane) keep(ctx context.Context, part string, run func(context.Context)
 	return nil
 }
 
-// set hands over what should be; the subsystems' loops see to it.
-func (p *plane) set(w topology.Wanted, families link.Families, params model.Parameters) {
+// set hands over what should be; the subsystems' loops see to it. bgp is nil where the agent does not speak it.
+func (p *plane) set(w topology.Wanted, bgp *learned, families link.Families, params model.Parameters) {
 	p.links.SetAudit(params.LinkRefresh)
 	p.routes.SetAudit(params.RouteRefresh)
 	p.neighs.SetAudit(params.RouteRefresh)
@@ -98,9 +98,14 @@ func (p *plane) set(w topology.Wanted, families link.Families, params model.Para
 		p.links.SetForwarding(link.Families{})
 	}
 	p.links.SetVXLAN(w.VXLAN)
+	p.links.SetIPIP(w.IPIP)
 	p.neighs.SetNeighs(w.Neighs)
 	p.neighs.SetFDB(w.FDB)
-	p.routes.SetCluster(w.Routes)
+	if bgp != nil {
+		p.routes.Set(w.Routes, bgp.routes, bgp.complete)
+	} else {
+		p.routes.SetCluster(w.Routes)
+	}
 	p.nft.SetAudit(params.NFTRefresh)
 	p.tables.SetAudit(params.IptablesRefresh)
 	p.tables.SetBackend(iptables.Backend(params.IptablesBackend))

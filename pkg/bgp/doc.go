@@ -19,7 +19,8 @@
 // As Calico's BIRD does it: a peer's filters decide first; then nothing within Config.Withhold is told, all of
 // Config.Announce is, and of what was learned that which is within Config.Transit. Passing on follows RFC 4271 and 4456:
 // from a peer of our AS only to other ASes, to our clients, or when it came from a client. Next hops are ours for what we
-// announce and towards other ASes, else unchanged. Tags add communities where no filter has decided. A route within one of our own prefixes, such as an
+// announce and towards other ASes, else unchanged; what we pass on from our AS to another has MED 1 there, so that a router
+// with sessions to all nodes prefers a block's owner, who sends none. Tags add communities where no filter has decided. A route within one of our own prefixes, such as an
 // address that was borrowed from our block, is not passed on to other ASes, which send the whole block to us; within our
 // AS it is, unlike in Calico, so that a reflector's clients send to the borrower and not by way of the owner. One session
 // can carry both families, as MP-BGP, but Calico's nodes have one for each.

@@ -45,6 +45,17 @@ func (p *policies) request() *api.SetPoliciesRequest {
 func compile(c *Config, peers []*Peer) *policies {
 	p := &policies{names: map[string]bool{}}
 	p.nextHops(c, peers)
+	var external []netip.Addr
+	for _, peer := range peers {
+		if peer.external(c) {
+			external = append(external, peer.Address)
+		}
+	}
+	if len(external) > 0 { // a router that hears of a block from all nodes sends to its owner
+		p.exports = append(p.exports, &api.Statement{Name: "passed-on",
+			Conditions: &api.Conditions{NeighborSet: p.neighbors(setExternal, external), RouteType: api.Conditions_ROUTE_TYPE_INTERNAL},
+			Actions:    &api.Actions{Med: &api.MedAction{Type: api.MedAction_REPLACE, Value: 1}}})
+	}
 	for _, g := range groups(c, peers) {
 		set := p.neighbors("filtered-"+strconv.Itoa(len(p.sets)), g.addrs)
 		for _, v6 := range []bool{false, true} {
@@ -65,12 +76,6 @@ func compile(c *Config, peers []*Peer) *policies {
 	accept := &api.Actions{RouteAction: api.RouteAction_ACCEPT}
 	p.exports = append(p.exports, &api.Statement{Name: "announced", Actions: accept,
 		Conditions: &api.Conditions{RouteType: api.Conditions_ROUTE_TYPE_LOCAL}})
-	var external []netip.Addr
-	for _, peer := range peers {
-		if peer.external(c) {
-			external = append(external, peer.Address)
-		}
-	}
 	if len(external) > 0 {
 		p.within(setOwn, c.own(), p.neighbors(setExternal, external), &api.Actions{RouteAction: api.RouteAction_REJECT})
 	}

@@ -117,14 +117,10 @@ func protocols(peers []status.Peer, family6 bool, now time.Time) string {
 	out.WriteString("2002-name     proto    table    state  since       info\n")
 	code := "1002-"
 	for _, p := range peers {
-		if p.Addr.Is6() != family6 {
+		if !p.Addr.IsValid() || p.Addr.Is6() != family6 {
 			continue
 		}
-		state := "start"
-		if p.Up {
-			state = "up"
-		}
-		fmt.Fprintf(&out, "%s%-8s %-8s %-8s %-6s %-10s  %-13s %s\n", code, name(p), "BGP", "master", state, Since(p.Since, now), p.State, p.Info)
+		fmt.Fprintf(&out, "%s%-8s %-8s %-8s %-6s %-10s  %-13s %s\n", code, name(p), "BGP", "master", p.Proto(), Since(p.Since, now), p.State, p.Info)
 		code = " "
 	}
 	out.WriteString("0000 \n")
@@ -137,8 +133,12 @@ func name(p status.Peer) string {
 	return kind + strings.NewReplacer(".", "_", ":", "_").Replace(p.Addr.WithZone("").String())
 }
 
-// Since shows a time as BIRD does: of the last 20 hours the time of day, else the date.
+// Since shows a time as BIRD does: of the last 20 hours the time of day, else the date. A time that is not known is now.
 func Since(t, now time.Time) string {
+	if t.IsZero() {
+		t = now
+	}
+	t = t.In(now.Location())
 	if d := now.Sub(t); d < 20*time.Hour && d > -20*time.Hour {
 		return t.Format("15:04:05")
 	}

@@ -22,7 +22,11 @@ var peers = []status.Peer{
 	{Addr: netip.MustParseAddr("192.168.10.12"), Type: status.PeerMesh, Up: true, Since: now.Add(-time.Hour), State: "Established"},
 	{Addr: netip.MustParseAddr("fd80:24e2:f998:72d7::2"), Type: status.PeerMesh, Up: true, Since: now.Add(-time.Hour), State: "Established"},
 	{Addr: netip.MustParseAddr("192.168.10.13"), Type: status.PeerNode, Since: now.Add(-48 * time.Hour), State: "Active", Info: "Socket: Connection refused"},
-	{Addr: netip.MustParseAddr("192.168.42.1"), Type: status.PeerGlobal, Since: now.Add(-19 * time.Hour), State: "Connect"},
+	{Addr: netip.MustParseAddr("192.168.42.1"), Type: status.PeerGlobal, Since: now.Add(-19 * time.Hour), State: "OpenSent"},
+	{Type: status.PeerGlobal, State: status.Refused, Info: "Error: Has no address"},
+	{Addr: netip.MustParseAddr("192.168.42.2"), Type: status.PeerGlobal, Since: now, State: "Passive"},
+	{Addr: netip.MustParseAddr("192.168.42.3"), Type: status.PeerGlobal, Since: now, State: "Idle", Info: "BGP Error: Hold timer expired"},
+	{Addr: netip.MustParseAddr("192.168.42.4"), Type: status.PeerGlobal, State: status.Refused, Info: "Error: There is no BGPFilter \"x\""},
 }
 
 // talk is a session with a server; each reply ends with a line that begins with a code and a blank.
@@ -81,7 +85,10 @@ func TestProtocols(t *testing.T) {
 2002-name     proto    table    state  since       info
 1002-Mesh_192_168_10_12 BGP      master   up     08:00:00    Established   
  Node_192_168_10_13 BGP      master   start  2026-11-20  Active        Socket: Connection refused
- Global_192_168_42_1 BGP      master   start  14:00:00    Connect       
+ Global_192_168_42_1 BGP      master   start  14:00:00    OpenSent      
+ Global_192_168_42_2 BGP      master   start  09:00:00    Passive       
+ Global_192_168_42_3 BGP      master   start  09:00:00    Idle          BGP Error: Hold timer expired
+ Global_192_168_42_4 BGP      master   down   09:00:00    Refused       Error: There is no BGPFilter "x"
 0000 
 `
 	if have := talk(t, filepath.Join(dir, "bird.ctl"), "show protocols"); have != want {

@@ -17,11 +17,15 @@ type Config struct {
 	Node        string
 	Kubeconfig  string // "" in a pod
 	APIGroup    string // projectcalico.org/v3, crd.projectcalico.org/v1; "": found
-	Backend     string // vxlan or none
+	Backend     string // bird, vxlan or none
 	ClusterType string
 
 	IP4, IP6         string // an address, autodetect or none
 	Detect4, Detect6 string // method of autodetect
+
+	AS         int    // of the node in BGP; 0: BGPConfiguration's, or that of the Node object
+	RouterID   string // an IPv4 address, hash (of the node's name), or "": the node's IPv4 address
+	ClusterIPs string // networks of Services' cluster addresses to announce, instead of BGPConfiguration's; comma-separated
 
 	Pool4, Pool6 *model.Pool // default pools; nil: none is made
 	PodMTU       int         // bytes; 0: found
@@ -162,14 +166,18 @@ func variables(host string) []entry[draft] {
 		{"CALICO_API_GROUP", "", "", "API group that keeps the resources; when not set, the one whose definitions are there, the first when both are.",
 			choice(func(d *d) *string { return &d.APIGroup }, "projectcalico.org/v3", "crd.projectcalico.org/v1")},
 		{"DATASTORE_TYPE", "kubernetes", "", "Where resources are kept.", choice(func(d *d) *string { return &d.ignored }, "kubernetes")},
-		{"CALICO_NETWORKING_BACKEND", "vxlan", "", "Where routes between nodes come from; none: somebody else sees to them. ConfigMap key calico_backend.",
-			choice(func(d *d) *string { return &d.Backend }, "vxlan", "none")},
+		{"CALICO_NETWORKING_BACKEND", "vxlan", "", "Where routes between nodes come from: bird: from BGP, but those of pools in VXLAN mode; vxlan: from the API, without any BGP; none: somebody else sees to them. ConfigMap key calico_backend.",
+			choice(func(d *d) *string { return &d.Backend }, "bird", "vxlan", "none")},
 		{"CLUSTER_TYPE", "k8s", "", "Kept in ClusterInformation.", text(func(d *d) *string { return &d.ClusterType })},
 		{"IP", "autodetect", "", "The node's IPv4 address, with or without its prefix length.",
 			matching(func(d *d) *string { return &d.IP4 }, `^(autodetect|none|[0-9.]+(/[0-9]+)?)$`, address)},
 		{"IP6", "none", "", "The node's IPv6 address.", matching(func(d *d) *string { return &d.IP6 }, `^(autodetect|none|[0-9a-fA-F:.]+(/[0-9]+)?)$`, address)},
 		{"IP_AUTODETECTION_METHOD", "", "", methods, text(func(d *d) *string { return &d.Detect4 })},
 		{"IP6_AUTODETECTION_METHOD", "", "", "The same for IPv6.", text(func(d *d) *string { return &d.Detect6 })},
+		{"AS", "0", "AS number", "The node's AS in BGP; 0: that of the Node object (projectcalico.org/ASNumber), else of BGPConfiguration.", number(func(d *d) *int { return &d.AS }, 0, 1<<32-1)},
+		{"CALICO_ROUTER_ID", "", "", "The node's BGP identifier; the node's IPv4 address when not set, and hash, made of its name, where it has none.",
+			matching(func(d *d) *string { return &d.RouterID }, `^(hash|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+)$`, "an IPv4 address or hash")},
+		{"CALICO_ADVERTISE_CLUSTER_IPS", "", "", "Networks of Services' cluster addresses that BGP announces, instead of serviceClusterIPs of BGPConfiguration; separated by commas.", text(func(d *d) *string { return &d.ClusterIPs })},
 		{"NO_DEFAULT_POOLS", "false", "", "Make no default pools.", toggle(func(d *d) *bool { return &d.noPools })},
 	}
 	list = append(list, poolVariables("CALICO_IPV4POOL_", pool{cidr: "192.168.0.0/16", bits: 26, nat: true}, 20, 32, modes, func(d *d) *pool { return &d.pool4 })...)

@@ -47,7 +47,7 @@ func TestRead(t *testing.T) {
 // TestBadEnvironment: each bad value is named with its variable, and all of them at once.
 func TestBadEnvironment(t *testing.T) {
 	bad := map[string]string{
-		"CALICO_NETWORKING_BACKEND": "bird", "CNI_MTU": "-1", "FELIX_VXLANPORT": "70000", "FELIX_VXLANVNI": "0",
+		"CALICO_NETWORKING_BACKEND": "gobgp", "AS": "64512.1", "CALICO_ROUTER_ID": "fd00::1", "FELIX_IPINIPMTU": "big", "CNI_MTU": "-1", "FELIX_VXLANPORT": "70000", "FELIX_VXLANVNI": "0",
 		"FELIX_IPV6SUPPORT": "maybe", "FELIX_LOGSEVERITYSCREEN": "loud", "CALICO_IPV4POOL_CIDR": "172.20.0.1/16",
 		"CNI_NETWORK_CONFIG_FILE": "/does/not/exist", "FELIX_HEALTHPORT": "x", "UPDATE_CNI_BINARIES": "perhaps",
 		"FELIX_NATPORTRANGE": "9:1", "FELIX_NATOUTGOINGADDRESS": "fd00::1", "FELIX_ROUTEREFRESHINTERVAL": "soon",

@@ -24,7 +24,7 @@ in the agent's log and counted in ` + "`margay_cluster_faults`" + `.
 |---|---|---|---|---|---|
 `)
 	for _, p := range felix() {
-		row(&b, "`"+p.name+"`", "`"+felixPrefix+strings.ToUpper(p.name)+"`", p.def, p.unit, about(p.doc, p.value.allowed), "yes")
+		row(&b, "`"+p.name+"`", "`"+variable(p.name)+"`", p.def, p.unit, about(p.doc, p.value.allowed), "yes")
 	}
 	b.WriteString("\n## Environment\n\n| variable | default | unit | what | live |\n|---|---|---|---|---|\n")
 	for _, v := range variables("") {

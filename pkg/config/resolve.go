@@ -23,7 +23,7 @@ func (d *draft) readFelix(env map[string]string) (errs []error) {
 		s := env[name]
 		delete(env, name)
 		short := strings.TrimPrefix(upper, felixPrefix)
-		i := slices.IndexFunc(params, func(p param) bool { return strings.EqualFold(p.name, short) })
+		i := slices.IndexFunc(params, func(p param) bool { return strings.EqualFold(p.name, short) || variable(p.name) == upper })
 		switch {
 		case i < 0:
 			d.Notices = append(d.Notices, "environment variable "+name+": "+unknown(short, params))
@@ -34,6 +34,14 @@ func (d *draft) readFelix(env map[string]string) (errs []error) {
 		}
 	}
 	return errs
+}
+
+// variable is the environment's name for a field of a FelixConfiguration.
+func variable(field string) string {
+	if field == "ipipMTU" { // Calico has two names for it
+		return felixPrefix + "IPINIPMTU"
+	}
+	return felixPrefix + strings.ToUpper(field)
 }
 
 // fromService says whether Kubernetes made a variable for a Service that happens to be called so.
@@ -78,7 +86,7 @@ func strangers(env map[string]string) (notices []string) {
 
 // otherVariables are Calico's that have no effect here and need none.
 var otherVariables = []string{
-	"CALICO_MANAGE_CNI", "CALICO_DISABLE_FILE_LOGGING", "CALICO_K8S_NODE_REF", "CALICO_ROUTER_ID", "CALICO_STARTUP_LOGLEVEL",
+	"CALICO_MANAGE_CNI", "CALICO_DISABLE_FILE_LOGGING", "CALICO_K8S_NODE_REF", "CALICO_STARTUP_LOGLEVEL",
 }
 
 // Source is one set of parameters that people wrote.

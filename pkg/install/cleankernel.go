@@ -74,6 +74,32 @@ func (c *Cleaner) kernel(calico bool) error {
 		}
 		c.say("removed device " + dev.Name)
 	}
+	return errors.Join(append(errs, c.bgp())...)
+}
+
+// bgp takes our settings from the kernel's own tunl0, with which the routes by it go, and tells of other routes that BGP may have
+// made: which of them were ours only a running agent knows.
+func (c *Cleaner) bgp() error {
+	var errs []error
+	if dev, err := c.Conn.Link("tunl0"); err == nil && dev.Kind == "ipip" && dev.Alias == "margay" {
+		addrs, err := c.Conn.Addrs(dev.Index)
+		errs = append(errs, err)
+		for _, a := range addrs {
+			if a.Global {
+				errs = append(errs, c.Conn.DeleteAddr(a))
+			}
+		}
+		errs = append(errs, c.Conn.SetIPIP(netlink.Link{Index: dev.Index, Name: dev.Name}))
+		c.say("released device tunl0")
+	}
+	left := 0
+	for _, family := range netlink.Families {
+		routes, err := c.Conn.Routes(family, model.ProtoBIRD)
+		left, errs = left+len(routes), append(errs, err)
+	}
+	if left > 0 {
+		c.say(fmt.Sprintf("left %d routes of protocol %d (bird), which another program may have made; to remove them: ip route flush proto bird; ip -6 route flush proto bird", left, model.ProtoBIRD))
+	}
 	return errors.Join(errs...)
 }
 

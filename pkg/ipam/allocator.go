@@ -45,6 +45,7 @@ type Allocator struct {
 	routed  map[netip.Addr]model.Loan // own addresses on loan that this node's kernel routes
 	news    chan struct{}             // closed, and made anew, when a block that is not owned changes
 	suspect map[string]suspicion      // what the audit saw once
+	audits  int                       // since the start, as far as it matters; the audit's alone
 	synced  bool
 	clash   map[netip.Addr]struct{} // addresses that the datastore gives to somebody else
 }

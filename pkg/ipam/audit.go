@@ -44,6 +44,15 @@ func (a *Allocator) Audit(ctx context.Context, hasLink func(name string) bool) (
 			errs = append(errs, fmt.Errorf("keep block %s, which could not be given back: %w", cidr, err))
 		}
 	}
+	// A claim that a former agent had sent may have come to pass after Sync: the second audit, a minute after the start, looks.
+	if a.audits < 2 {
+		if a.audits++; a.audits == 2 {
+			if err := a.lateClaims(ctx); err != nil {
+				a.audits--
+				errs = append(errs, err)
+			}
+		}
+	}
 	for _, cidr := range a.halfClaimed() {
 		if err := a.endClaim(ctx, cidr); err != nil {
 			errs = append(errs, fmt.Errorf("end the claim on block %s, which was cut short: %w", cidr, err))

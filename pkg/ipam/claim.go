@@ -306,6 +306,22 @@ func (a *Allocator) endClaim(ctx context.Context, cidr netip.Prefix) error {
 	return nil
 }
 
+// lateClaims finds claims of this node that nobody has ended.
+func (a *Allocator) lateClaims(ctx context.Context) error {
+	affinities, err := a.ds.NodeAffinities(ctx, a.node)
+	if err != nil {
+		return fmt.Errorf("list block affinities: %w", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, aff := range affinities {
+		if cidr, err := netip.ParsePrefix(aff.Spec.CIDR); err == nil && aff.Spec.State != v3.AffinityConfirmed {
+			a.halfway[cidr] = true
+		}
+	}
+	return nil
+}
+
 // syncAffinity takes over the block of one of this node's claims.
 func (a *Allocator) syncAffinity(ctx context.Context, aff *v3.BlockAffinity) error {
 	cidr, err := netip.ParsePrefix(aff.Spec.CIDR)

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
+	"github.com/margay-net/margay/pkg/ipam/block"
 )
 
 // TestReservedHalf: of an IPv6 pool all but an eighth is reserved; the walk over its 2^58 blocks goes on behind what is.
@@ -84,4 +86,28 @@ func TestClaimCutShort(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestClaimLate: a claim of an agent that died comes to pass when the next one has read its claims already.
+func TestClaimLate(t *testing.T) {
+	_, config, client := server(t)
+	makePool(t, client, "first", "10.50.0.0/26", 28)
+	n := newNode(t, "node1", config)
+	cidr := netip.MustParsePrefix("10.50.0.16/28")
+	aff := &v3.BlockAffinity{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v3.GroupVersion.String(), Kind: "BlockAffinity"},
+		ObjectMeta: metav1.ObjectMeta{Name: block.AffinityName("node1", cidr), Labels: block.AffinityLabels(block.HostAffinity("node1"), false)},
+		Spec:       v3.BlockAffinitySpec{State: v3.AffinityPending, Node: "node1", Type: "host", CIDR: cidr.String()},
+	}
+	if _, err := client.CreateAffinity(t.Context(), aff); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "no claim that is pending", func() bool {
+		if _, err := n.alloc.Audit(t.Context(), func(string) bool { return false }); err != nil {
+			t.Fatal(err)
+		}
+		claims, err := client.NodeAffinities(t.Context(), "node1")
+		pending := func(a v3.BlockAffinity) bool { return a.Spec.State != v3.AffinityConfirmed }
+		return err == nil && len(claims) > 0 && !slices.ContainsFunc(claims, pending)
+	})
 }

@@ -185,6 +185,46 @@ func TestTunnelReleasedByOther(t *testing.T) {
 	}
 }
 
+// TestTunnelsOfBothKinds: tunl0 has an address of its own beside the VXLAN device's, in the same block, and keeps it.
+func TestTunnelsOfBothKinds(t *testing.T) {
+	_, config, client := server(t)
+	makePool(t, client, "one", "10.50.0.0/28", 28)
+	n := newNode(t, "node1", config)
+	const handle = "ipip-tunnel-addr-node1"
+	ipip := func() netip.Addr {
+		addr, err := n.alloc.TunnelAddr(t.Context(), handle, block.TypeIPIP, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return addr
+	}
+	vxlan, own := n.tunnel(), ipip()
+	if vxlan == own || own != ipip() {
+		t.Errorf("tunnel addresses %s and %s", vxlan, own)
+	}
+	settle(t, n)
+	b := ownBlock(t, client, "node1")
+	cidr := netip.MustParsePrefix(b.Spec.CIDR)
+	if got := holder(t, client, cidr, own); got != handle {
+		t.Errorf("%s has handle %q", own, got)
+	}
+	types := map[string]bool{}
+	for _, a := range b.Spec.Attributes {
+		types[a.Secondary[block.AttrType]] = a.Secondary[block.AttrNode] == "node1"
+	}
+	if len(types) != 2 || !types["ipipTunnelAddress"] || !types["vxlanTunnelAddress"] {
+		t.Errorf("attributes %+v", b.Spec.Attributes)
+	}
+	if _, err := client.GetHandle(t.Context(), handle); err != nil {
+		t.Error(err)
+	}
+	n.crash()
+	n.start()
+	if a, b := n.tunnel(), ipip(); a != vxlan || b != own {
+		t.Errorf("after a restart %s and %s, before %s and %s", a, b, vxlan, own)
+	}
+}
+
 // TestNoTunnelPool: without a pool for tunnels nothing is claimed in vain, and the error says what to change.
 func TestNoTunnelPool(t *testing.T) {
 	_, config, client := server(t)

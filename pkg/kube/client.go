@@ -17,6 +17,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -34,11 +35,12 @@ const requestTimeout = 10 * time.Second
 
 // Client talks to one cluster.
 type Client struct {
-	core    rest.Interface     // core/v1
-	v3      rest.Interface     // projectcalico.org/v3, typed
-	dynamic dynamic.Interface  // the same, untyped
-	meta    metadata.Interface // metadata alone, of any kind
-	v1      *atomic.Bool       // it is kept in crd.projectcalico.org/v1
+	core      rest.Interface     // core/v1
+	discovery rest.Interface     // discovery.k8s.io/v1
+	v3        rest.Interface     // projectcalico.org/v3, typed
+	dynamic   dynamic.Interface  // the same, untyped
+	meta      metadata.Interface // metadata alone, of any kind
+	v1        *atomic.Bool       // it is kept in crd.projectcalico.org/v1
 }
 
 // Config returns how to reach the API: by the kubeconfig file if one is named, else by the pod's service account.
@@ -54,6 +56,9 @@ func Config(kubeconfig string) (*rest.Config, error) {
 func New(config *rest.Config) (*Client, error) {
 	scheme := runtime.NewScheme()
 	if err := corev1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	if err := discoveryv1.AddToScheme(scheme); err != nil {
 		return nil, err
 	}
 	if err := v3.AddToScheme(scheme); err != nil {
@@ -85,6 +90,10 @@ func New(config *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	discovery, err := door(discoveryv1.SchemeGroupVersion, "/apis", "application/vnd.kubernetes.protobuf")
+	if err != nil {
+		return nil, err
+	}
 	crds, err := door(v3.GroupVersion, "/apis", "application/json")
 	if err != nil {
 		return nil, err
@@ -97,7 +106,7 @@ func New(config *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make client of metadata: %w", err)
 	}
-	return &Client{core: core, v3: crds, dynamic: untyped, meta: meta, v1: v1}, nil
+	return &Client{core: core, discovery: discovery, v3: crds, dynamic: untyped, meta: meta, v1: v1}, nil
 }
 
 // object is a pointer to T that is an API object.

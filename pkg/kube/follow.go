@@ -6,7 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
@@ -36,7 +35,13 @@ type Object interface {
 // as soon as it is decoded, so that a list of many objects is never in memory whole. T is one of the kinds of Followed.
 func Follow[T any, P object[T], V any](ctx context.Context, c *Client, s Sink[P, V]) {
 	door, resource := c.followed(P(new(T)))
-	lw := cache.ToListWatcherWithWatchListSemantics(cache.NewListWatchFromClient(door, resource, metav1.NamespaceAll, fields.Everything()), door)
+	follow[T](ctx, door, resource, "", s)
+}
+
+// follow follows the objects that a label selector selects; "": all.
+func follow[T any, P object[T], V any](ctx context.Context, door rest.Interface, resource, labels string, s Sink[P, V]) {
+	lw := cache.ToListWatcherWithWatchListSemantics(cache.NewFilteredListWatchFromClient(door, resource, metav1.NamespaceAll,
+		func(o *metav1.ListOptions) { o.LabelSelector = labels }), door)
 	cache.NewReflectorWithOptions(lw, P(new(T)), &reduced[T, P, V]{Sink: s, keys: map[Key]struct{}{}}, cache.ReflectorOptions{
 		Name:    resource,
 		Backoff: &wait.Backoff{Duration: 500 * time.Millisecond, Cap: 8 * time.Second, Steps: 8, Factor: 2, Jitter: 1},

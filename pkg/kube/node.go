@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,6 +31,10 @@ func (c *Client) Annotate(ctx context.Context, n model.Node) error {
 	set(annVXLANAddr6, n.VXLANAddr6.IsValid(), n.VXLANAddr6.String())
 	set(annVXLANMAC4, n.VXLANAddr4.IsValid(), n.VXLANMAC4.String())
 	set(annVXLANMAC6, n.VXLANAddr6.IsValid(), n.VXLANMAC6.String())
+	set(annIPIPAddr4, n.IPIPAddr4.IsValid(), n.IPIPAddr4.String())
+	if n.AS != 0 { // else what people wrote stays
+		set(annAS, true, strconv.FormatUint(uint64(n.AS), 10))
+	}
 	return c.patchNode(ctx, n.Name, "", map[string]any{"metadata": map[string]any{"annotations": annotations}})
 }
 

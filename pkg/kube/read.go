@@ -24,6 +24,7 @@ const (
 	annVXLANAddr6 = "projectcalico.org/IPv6VXLANTunnelAddr"
 	annVXLANMAC4  = "projectcalico.org/VXLANTunnelMACAddr"
 	annVXLANMAC6  = "projectcalico.org/VXLANTunnelMACAddrV6"
+	annIPIPAddr4  = "projectcalico.org/IPv4IPIPTunnelAddr"
 )
 
 // readNode takes what counts of a Node. A malformed annotation counts as absent and is logged.
@@ -72,6 +73,10 @@ func readNode(n *corev1.Node, log *slog.Logger) model.Node {
 	out.Addr4, out.Addr6 = prefix(annAddr4), prefix(annAddr6)
 	out.VXLANAddr4, out.VXLANAddr6 = addr(annVXLANAddr4), addr(annVXLANAddr6)
 	out.VXLANMAC4, out.VXLANMAC6 = mac(annVXLANMAC4, false), mac(annVXLANMAC6, true)
+	out.IPIPAddr4 = addr(annIPIPAddr4)
+	if as, err := v3.ParseASNumber(n.Annotations[annAS]); err == nil { // readPeering tells of a bad one
+		out.AS = uint32(as)
+	}
 	return out
 }
 

@@ -58,7 +58,9 @@ func TestGroups(t *testing.T) {
 		t.Run("stored", func(t *testing.T) { testStored(t, c, config) })
 		t.Run("legacy policy", func(t *testing.T) { testLegacyPolicy(t, c, config) })
 		t.Run("typed", func(t *testing.T) { testTyped(t, c) })
+		t.Run("node statuses", func(t *testing.T) { testNodeStatuses(t, c) })
 		t.Run("watcher", func(t *testing.T) { testWatcher(t, c) })
+		t.Run("BGP", func(t *testing.T) { testBGP(t, c) })
 	})
 
 	apiserver.InstallCRDs(t, config)
@@ -66,11 +68,16 @@ func TestGroups(t *testing.T) {
 	connect("CRD.projectcalico.org/v1", GroupV1, true)
 	c = connect("projectcalico.org/v3", GroupV3, true)
 	t.Run("v3", func(t *testing.T) {
+		t.Run("annotations", func(t *testing.T) { testAnnotate(t, c) })
 		t.Run("kinds", func(t *testing.T) { testKinds(t, c) })
 		t.Run("resources", func(t *testing.T) { testResources(t, c) })
 		t.Run("typed", func(t *testing.T) { testTyped(t, c) })
+		t.Run("node statuses", func(t *testing.T) { testNodeStatuses(t, c) })
 		t.Run("watcher", func(t *testing.T) { testWatcher(t, c) })
+		t.Run("BGP", func(t *testing.T) { testBGP(t, c) })
 	})
+	t.Run("services", func(t *testing.T) { testServices(t, config) })
+	t.Run("forbidden Secret", func(t *testing.T) { testForbiddenSecret(t, config) })
 }
 
 // testKinds asks for every kind: the table's plurals and scopes are those of the definitions.

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
+	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/pods"
 	"github.com/margay-net/margay/pkg/store"
 )
@@ -31,6 +32,10 @@ type Watcher struct {
 	blocks BlockWatcher
 	node   string          // the own one; "" unless WithPods was called
 	pods   *pods.Directory // may be nil
+
+	bgp       Peering       // may be nil
+	namespace string        // of Secrets with BGP's passwords
+	named     chan struct{} // the names of these may have changed
 }
 
 // NewWatcher returns a watcher that has not started. blocks may be nil.
@@ -43,8 +48,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 	runs := []func(context.Context){
 		w.reflect(w.client.core, "nodes", &corev1.Node{}, &sink[*corev1.Node]{
 			put:    w.putNode,
-			drop:   w.store.DeleteNode,
-			synced: func() { w.store.Synced(store.Nodes) },
+			drop:   w.dropNode,
+			synced: w.syncedNodes,
 		}),
 		w.reflect(w.client.v3, ippools, &v3.IPPool{}, &sink[*v3.IPPool]{
 			put:    w.putPool,
@@ -74,6 +79,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		}),
 	}
 	runs = append(runs, w.podRuns()...)
+	runs = append(runs, w.bgpRuns()...)
 	done := make(chan struct{})
 	for _, run := range runs {
 		go func() { run(ctx); done <- struct{}{} }()
@@ -102,6 +108,23 @@ func (w *Watcher) putNode(n *corev1.Node) {
 	w.store.SetNode(readNode(n, w.log))
 	if n.Name == w.node {
 		w.store.SetLabels(readLabels(n, w.log))
+	}
+	if w.bgp != nil {
+		w.bgp.SetNode(n.Name, readPeering(n, w.log))
+	}
+}
+
+func (w *Watcher) dropNode(name string) {
+	w.store.DeleteNode(name)
+	if w.bgp != nil {
+		w.bgp.SetNode(name, nil)
+	}
+}
+
+func (w *Watcher) syncedNodes() {
+	w.store.Synced(store.Nodes)
+	if w.bgp != nil {
+		w.bgp.Synced(model.BGPNodes)
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package metrics counts what the node's agent does, and serves it to Prometheus.
 //
 // It owns the names, and what they mean. It promises that a scrape asks nothing of the kernel or of the API server, that
-// each series is there from the first scrape on (so that rate() and alerts see the first event), and that a name of
+// each series but those of single BGP peers is there from the first scrape on (so that rate() and alerts see the first event), and that a name of
 // Calico's has Calico's meaning, type, unit and labels, so that dashboards and alerts made for it hold. It never reports
 // what the agent does not know. A restarted agent counts from zero, as Prometheus expects; process_start_time_seconds
 // tells that it is another process.
@@ -18,7 +18,13 @@
 //	felix_int_dataplane_failures            times that this failed and was tried again
 //	felix_route_table_num_routes{table}     routes of ours in the main table, IPv4:254 and IPv6:254
 //	felix_route_table_resync_seconds        summary: to list the routes
+//	bgp_peers{ip_version,status}            BGP peers, by the session's state; Passive: the peer connects; Refused: it
+//	                                        cannot be as it is configured
+//	bgp_routes_imported{ip_version}         prefixes learned by BGP that are in use
+//	bgp_route_updates_received{ip_version}  UPDATE messages of the present peers
 //	go_*, process_*                         while their parameters have them switched on
+//
+// Those of BGP are Calico Enterprise's, and there while the agent speaks it.
 //
 // # Names of Calico's that are not
 //

@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"regexp"
 	"slices"
@@ -18,6 +20,7 @@ import (
 	"github.com/margay-net/margay/pkg/cni/wire"
 	"github.com/margay-net/margay/pkg/ipam"
 	"github.com/margay-net/margay/pkg/model"
+	"github.com/margay-net/margay/pkg/status"
 )
 
 // agent is the sources of a scrape, as a test sets them.
@@ -29,13 +32,15 @@ type agent struct {
 	inSync          bool
 	v4, v6          int
 	mtu4, mtu6, pod int
+	peers           []status.Peer
 }
 
 func (a *agent) sources() Sources {
 	return Sources{
 		Params: func() model.Parameters { return a.params }, IPAM: func() ipam.Stats { return a.stats }, Ready: func() error { return a.ready },
 		Resyncs: func() (int, bool) { return a.reads, a.inSync }, Routes: func() (int, int) { return a.v4, a.v6 },
-		MTU: func() (int, int, int) { return a.mtu4, a.mtu6, a.pod },
+		MTU:   func() (int, int, int) { return a.mtu4, a.mtu6, a.pod },
+		Peers: func() []status.Peer { return a.peers }, Learned: func() (int, int) { return a.v4, a.v6 },
 	}
 }
 
@@ -87,6 +92,7 @@ func TestSeries(t *testing.T) {
 		`felix_int_dataplane_failures`: 0, `felix_int_dataplane_apply_time_seconds_count`: 0, `felix_int_dataplane_apply_time_seconds_sum`: 0,
 		`felix_calc_graph_update_time_seconds_count`: 0, `felix_route_table_resync_seconds_count`: 0,
 		`felix_route_table_num_routes{table="IPv4:254"}`: 0, `felix_route_table_num_routes{table="IPv6:254"}`: 0,
+		`bgp_peers{ip_version="IPv4",status="Established"}`: 0, `bgp_peers{ip_version="IPv6",status="Refused"}`: 0, `bgp_routes_imported{ip_version="IPv6"}`: 0,
 		`margay_ready`: 0, `margay_ipam_unsettled_seconds`: 0, `margay_pod_mtu_bytes`: 0,
 		`margay_dataplane_failures_total{part="links"}`: 0, `margay_dataplane_resync_seconds_count{part="neighbours"}`: 0,
 		`margay_cni_call_seconds_count{result="ok",verb="ADD"}`: 0, `margay_cni_call_seconds_count{result="failed",verb="DEL"}`: 0,
@@ -135,6 +141,45 @@ func TestSeries(t *testing.T) {
 	want(t, look(), map[string]float64{`felix_resync_state`: 2})
 }
 
+// TestPeers: what BGP peers' sessions do; an agent that speaks no BGP has nothing of it.
+func TestPeers(t *testing.T) {
+	a := &agent{v4: 9, v6: 3, peers: []status.Peer{
+		{Addr: netip.MustParseAddr("192.168.10.12"), Type: status.PeerMesh, Up: true, State: "Established", Since: time.Unix(1_800_000_000, 0), Received: 4, Sessions: 2, UpdatesIn: 7, UpdatesOut: 5},
+		{Addr: netip.MustParseAddr("192.168.10.13"), Type: status.PeerMesh, State: "Active", UpdatesIn: 1},
+		{Addr: netip.MustParseAddr("fd00:42::1"), Type: status.PeerGlobal, State: status.Refused},
+	}}
+	got := scrape(t, New("node1", "v9"), a.sources())()
+	want(t, got, map[string]float64{
+		`bgp_peers{ip_version="IPv4",status="Established"}`: 1, `bgp_peers{ip_version="IPv4",status="Active"}`: 1, `bgp_peers{ip_version="IPv6",status="Refused"}`: 1,
+		`bgp_peers{ip_version="IPv6",status="Established"}`: 0, `bgp_routes_imported{ip_version="IPv4"}`: 9, `bgp_routes_imported{ip_version="IPv6"}`: 3,
+		`bgp_route_updates_received{ip_version="IPv4"}`: 8, `bgp_route_updates_received{ip_version="IPv6"}`: 0,
+		`margay_bgp_peer_up{peer="192.168.10.12",type="mesh"}`: 1, `margay_bgp_peer_up{peer="192.168.10.13",type="mesh"}`: 0, `margay_bgp_peer_up{peer="fd00:42::1",type="global"}`: 0,
+		`margay_bgp_peer_since_seconds{peer="192.168.10.12",type="mesh"}`: 1_800_000_000, `margay_bgp_peer_since_seconds{peer="fd00:42::1",type="global"}`: 0,
+		`margay_bgp_peer_paths{peer="192.168.10.12",type="mesh"}`: 4, `margay_bgp_peer_sessions_total{peer="192.168.10.12",type="mesh"}`: 2,
+		`margay_bgp_peer_updates_total{direction="in",peer="192.168.10.12",type="mesh"}`: 7, `margay_bgp_peer_updates_total{direction="out",peer="192.168.10.12",type="mesh"}`: 5,
+	})
+	board, err := os.ReadFile("../../manifests/grafana/margay.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := regexp.MustCompile(`\b(?:margay_)?bgp_\w+`).FindAllString(string(board), -1)
+	for _, name := range asked {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(got)), func(series string) bool { return strings.HasPrefix(series, name+"{") }) {
+			t.Errorf("the dashboard asks for %s, which is not served", name)
+		}
+	}
+	if len(asked) < 8 {
+		t.Errorf("the dashboard asks for %v alone", asked)
+	}
+	s := a.sources()
+	s.Peers, s.Learned = nil, nil
+	for name := range scrape(t, New("node1", "v9"), s)() {
+		if strings.Contains(name, "bgp_") {
+			t.Errorf("%s is there without BGP", name)
+		}
+	}
+}
+
 // The metrics of runtime and process come and go with their parameters, at the next scrape.
 func TestGoAndProcess(t *testing.T) {
 	m, a := New("node1", "v9"), &agent{}
@@ -168,11 +213,11 @@ func TestDocTellsTheNames(t *testing.T) {
 	m.Dataplane(Routes)
 	var have, told []string
 	for series := range scrape(t, m, a.sources())() {
-		if name, _, _ := strings.Cut(series, "{"); strings.HasPrefix(name, "felix_") {
+		if name, _, _ := strings.Cut(series, "{"); strings.HasPrefix(name, "felix_") || strings.HasPrefix(name, "bgp_") {
 			have = append(have, strings.TrimSuffix(strings.TrimSuffix(name, "_sum"), "_count"))
 		}
 	}
-	for _, line := range regexp.MustCompile(`(?m)^//\t(felix_[a-z_]+)`).FindAllStringSubmatch(served, -1) {
+	for _, line := range regexp.MustCompile(`(?m)^//\t((?:felix|bgp)_[a-z_]+)`).FindAllStringSubmatch(served, -1) {
 		told = append(told, line[1])
 	}
 	slices.Sort(have)

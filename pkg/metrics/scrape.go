@@ -10,6 +10,7 @@ import (
 
 	"github.com/margay-net/margay/pkg/ipam"
 	"github.com/margay-net/margay/pkg/model"
+	"github.com/margay-net/margay/pkg/status"
 )
 
 // Sources are where a scrape looks. Each answers from memory.
@@ -20,6 +21,8 @@ type Sources struct {
 	Resyncs func() (reads int, inSync bool)        // how often the datastore was read whole, and whether all of it was
 	Routes  func() (v4, v6 int)                    // of ours in the main table
 	MTU     func() (underlay4, underlay6, pod int) // bytes; 0: not known, or no such address
+	Peers   func() []status.Peer                   // of BGP; nil: the agent does not speak it
+	Learned func() (v4, v6 int)                    // prefixes in use that BGP peers have told; with Peers
 }
 
 // Handler serves all metrics, those of the runtime and of the process as the parameters say. It may be called once.
@@ -47,6 +50,8 @@ type scraped struct {
 
 	endpoints, blocks, free, ready, unsettled, oldest, conflicts *prometheus.Desc
 	resyncs, state, routes, canAdd, underlay, pod                *prometheus.Desc
+
+	bgp bgpDescs
 }
 
 func newScraped(s Sources) *scraped {
@@ -69,6 +74,7 @@ func newScraped(s Sources) *scraped {
 	c.canAdd = desc("margay_ready", "1 when pods can be added.")
 	c.underlay = desc("margay_underlay_mtu_bytes", "MTU of the device that has the node's address; none where there is no address.", "family")
 	c.pod = desc("margay_pod_mtu_bytes", "MTU of new pods' interfaces.")
+	c.bgp = newBGPDescs(desc)
 	return c
 }
 
@@ -123,4 +129,5 @@ func (c *scraped) Collect(to chan<- prometheus.Metric) {
 		set(c.underlay, float64(mtu6), "IPv6")
 	}
 	set(c.pod, float64(pod))
+	c.collectBGP(to)
 }

@@ -1,6 +1,9 @@
 package model
 
-import "net/netip"
+import (
+	"net/netip"
+	"strings"
+)
 
 // Route protocols by which a restarted agent knows its own routes (linux/rtnetlink.h, Calico's values).
 const (
@@ -26,6 +29,49 @@ type Route struct {
 	Via    netip.Addr // next hop; not valid for a route that is directly on the link
 	OnLink bool       // the next hop is on Dev's link whatever the routes say
 	Proto  int        // ProtoBoot, ProtoBIRD or ProtoMargay
+	Others Hops       // further next hops, each as good as the one above
+}
+
+// Hop is a next hop of a route.
+type Hop struct {
+	Dev    string
+	Via    netip.Addr
+	OnLink bool
+}
+
+// Hops is a list of next hops in a form that == compares: "DEVICE ADDRESS onlink " or "DEVICE ADDRESS - " each. Most routes
+// have none.
+type Hops string
+
+// MakeHops puts a list together, in the order given.
+func MakeHops(list []Hop) Hops {
+	var out strings.Builder
+	for _, h := range list {
+		onlink := "-"
+		if h.OnLink {
+			onlink = "onlink"
+		}
+		out.WriteString(h.Dev + " " + h.Via.String() + " " + onlink + " ")
+	}
+	return Hops(out.String())
+}
+
+// List takes the list apart.
+func (h Hops) List() (out []Hop) {
+	words := strings.Fields(string(h))
+	for ; len(words) > 2; words = words[3:] {
+		if via, err := netip.ParseAddr(words[1]); err == nil {
+			out = append(out, Hop{Dev: words[0], Via: via, OnLink: words[2] == "onlink"})
+		}
+	}
+	return out
+}
+
+// IPIP is the wanted state of the kernel's IPIP device, tunl0.
+type IPIP struct {
+	Name string     // tunl0
+	MTU  int        // bytes
+	Addr netip.Addr // its own address, as /32; all other global ones are removed
 }
 
 // Neigh is one wanted permanent neighbour entry. Dev and IP are its key.

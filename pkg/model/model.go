@@ -77,6 +77,10 @@ type Node struct {
 	// VXLANAddr4 and VXLANAddr6 are the addresses of its VXLAN devices, VXLANMAC4 and VXLANMAC6 their Ethernet addresses.
 	VXLANAddr4, VXLANAddr6 netip.Addr
 	VXLANMAC4, VXLANMAC6   MAC
+	// IPIPAddr4 is the address of its tunl0.
+	IPIPAddr4 netip.Addr
+	// AS is its own number in BGP; 0: that of all.
+	AS uint32
 }
 
 // Encap says when traffic between nodes is encapsulated.
@@ -194,6 +198,8 @@ type Parameters struct {
 
 	VXLANVNI, VXLANPort  int
 	VXLANMTU4, VXLANMTU6 int    // bytes; 0: found from the underlay
+	IPIPMTU              int    // bytes; 0: found from the underlay
+	ClusterRoutes        bool   // routes to blocks of pools without VXLAN come from the API
 	ChecksumBroken       string // true, false, or "": found from the kernel's version
 
 	NATExclusions   string // IPPoolsOnly or IPPoolsAndHostIPs

@@ -23,6 +23,7 @@ type Link struct {
 	MTU   int
 	Kind  string // "vxlan", "veth", …; "" for hardware
 	VXLAN VXLAN  // of kind "vxlan"
+	Alias string // of kind "ipip"
 }
 
 // VXLAN is what a VXLAN device has beyond other devices.
@@ -185,9 +186,14 @@ func parseLink(data []byte) (l Link, ok bool) {
 			l.MTU = int(u32(val))
 		case unix.IFLA_ADDRESS:
 			copy(l.MAC[:], val)
+		case unix.IFLA_IFALIAS:
+			l.Alias = unix.ByteSliceToString(val)
 		case unix.IFLA_LINKINFO:
 			l.parseInfo(val)
 		}
+	}
+	if l.Kind != "ipip" {
+		l.Alias = ""
 	}
 	return l, true
 }

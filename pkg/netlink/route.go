@@ -23,7 +23,8 @@ type Route struct {
 	OIF    int   // 0 for a blackhole
 	Gw     netip.Addr
 	OnLink bool
-	Odd    bool // has something that this package never sets: several next hops, an encapsulation, a source, metrics
+	Others Hops // further next hops; see SetHops
+	Odd    bool // has something that this package never sets: weighted next hops, an encapsulation, a source, metrics
 }
 
 // Routes lists the main table's routes of one family ("unix.AF_INET") and protocol.
@@ -45,6 +46,14 @@ func (c *Conn) Routes(family, proto uint8) ([]Route, error) {
 	return routes, nil
 }
 
+// AddRoute writes the route unless there is one with the same destination, TOS and metric: EEXIST.
+func (c *Conn) AddRoute(r Route) error {
+	if err := c.talk.do(routeRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, r)); err != nil {
+		return fmt.Errorf("add route %s: %w", r.Dst, err)
+	}
+	return nil
+}
+
 // PutRoute writes the route, atomically in place of one with the same destination, TOS and metric.
 func (c *Conn) PutRoute(r Route) error {
 	if err := c.talk.do(routeRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, r)); err != nil {
@@ -54,11 +63,11 @@ func (c *Conn) PutRoute(r Route) error {
 }
 
 // DeleteRoute removes exactly this route, never one of another protocol, type or next hop; that there is none is no
-// error. Of an odd route the next hop isn't compared.
+// error. Of an odd route, and of one with several next hops, these aren't compared.
 func (c *Conn) DeleteRoute(r Route) error {
 	r.Scope = unix.RT_SCOPE_NOWHERE // any
-	if r.Odd {
-		r.OIF, r.Gw, r.OnLink = 0, netip.Addr{}, false
+	if r.Odd || r.Others != "" {
+		r.SetHops(nil)
 	}
 	if err := c.talk.do(routeRequest(unix.RTM_DELROUTE, 0, r)); err != nil && !isGone(err) {
 		return fmt.Errorf("delete route %s: %w", r.Dst, err)
@@ -72,16 +81,20 @@ func routeRequest(typ, flags int, r Route) *nl.NetlinkRequest {
 	msg.Family = familyOf(r.Dst.Addr())
 	msg.Dst_len = uint8(r.Dst.Bits())
 	msg.Tos, msg.Table, msg.Protocol, msg.Scope, msg.Type = r.TOS, unix.RT_TABLE_MAIN, r.Proto, r.Scope, r.Type
-	if r.OnLink {
+	if r.OnLink && r.Others == "" {
 		msg.Flags = unix.RTNH_F_ONLINK
 	}
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.RTA_DST, r.Dst.Addr().AsSlice()))
-	if r.Gw.IsValid() {
-		req.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, r.Gw.AsSlice()))
-	}
-	if r.OIF != 0 {
-		req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(r.OIF))))
+	if r.Others != "" {
+		req.AddData(r.multipath())
+	} else {
+		if r.Gw.IsValid() {
+			req.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, r.Gw.AsSlice()))
+		}
+		if r.OIF != 0 {
+			req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(r.OIF))))
+		}
 	}
 	if r.Metric != 0 {
 		req.AddData(nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(r.Metric)))
@@ -115,6 +128,8 @@ func parseRoute(data []byte) (r Route, ok bool) {
 			r.Gw = addr(val)
 		case unix.RTA_OIF:
 			r.OIF = int(u32(val))
+		case unix.RTA_MULTIPATH:
+			r.parseMultipath(val)
 		case unix.RTA_PRIORITY:
 			r.Metric = u32(val)
 		case unix.RTA_TABLE, unix.RTA_CACHEINFO, unix.RTA_PREF:

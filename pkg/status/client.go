@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -17,7 +18,7 @@ var ErrNoAgent = errors.New("no agent runs on this node")
 
 // Ask asks the agent behind a socket for its status.
 func Ask(ctx context.Context, socket string) (Status, error) {
-	a, err := ask(ctx, socket, "status")
+	a, err := ask(ctx, socket, request{Get: "status"})
 	if err == nil && a.Status == nil {
 		err = errors.New("the agent's answer has no status")
 	}
@@ -29,14 +30,26 @@ func Ask(ctx context.Context, socket string) (Status, error) {
 
 // AskRoutes asks the agent behind a socket for the routes that it wants.
 func AskRoutes(ctx context.Context, socket string) ([]Route, error) {
-	a, err := ask(ctx, socket, "routes")
+	a, err := ask(ctx, socket, request{Get: "routes"})
 	if err != nil {
 		return nil, fmt.Errorf("ask for routes: %w", err)
 	}
 	return a.Routes, nil
 }
 
-func ask(ctx context.Context, socket, what string) (a answer, err error) {
+// AskWay asks the agent behind a socket what it knows of the way to a network; an address is one of full length.
+func AskWay(ctx context.Context, socket string, to netip.Prefix) (Found, error) {
+	a, err := ask(ctx, socket, request{Get: "way", To: to})
+	if err == nil && a.Way == nil {
+		err = errors.New("the agent's answer has no way")
+	}
+	if err != nil {
+		return Found{}, fmt.Errorf("ask for the way to %s: %w", to, err)
+	}
+	return *a.Way, nil
+}
+
+func ask(ctx context.Context, socket string, what request) (a answer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, idleLimit)
 	defer cancel()
 	c, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
@@ -52,7 +65,7 @@ func ask(ctx context.Context, socket, what string) (a answer, err error) {
 	if err := c.SetDeadline(time.Now().Add(idleLimit)); err != nil {
 		return a, err
 	}
-	if _, err := fmt.Fprintf(c, "{\"get\":%q}\n", what); err != nil {
+	if err := json.NewEncoder(c).Encode(what); err != nil {
 		return a, err
 	}
 	if err := json.NewDecoder(bufio.NewReader(c)).Decode(&a); err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -21,11 +22,12 @@ const (
 	maxLine   = 4096 // bytes of a request
 )
 
-// Options of New. Status and Routes are called for each request, from several goroutines.
+// Options of New. The functions are called for each request, from several goroutines.
 type Options struct {
 	Socket string
 	Status func() Status
 	Routes func() []Route
+	Find   func(netip.Prefix) Found
 	Log    *slog.Logger
 }
 
@@ -114,12 +116,14 @@ func (s *Server) Run(ctx context.Context) error {
 
 // request is a line that is asked with, answer one that is answered with.
 type request struct {
-	Get string `json:"get"`
+	Get string       `json:"get"`
+	To  netip.Prefix `json:"to,omitzero"` // of "way": a network, or an address as /32 or /128
 }
 
 type answer struct {
 	Status *Status `json:"status,omitempty"`
 	Routes []Route `json:"routes,omitempty"`
+	Way    *Found  `json:"way,omitempty"`
 	Error  string  `json:"error,omitempty"`
 }
 
@@ -154,6 +158,12 @@ func (s *Server) answer(line []byte) answer {
 		return answer{Status: &st}
 	case "routes":
 		return answer{Routes: s.Routes()}
+	case "way":
+		if !r.To.IsValid() {
+			return answer{Error: "request \"way\" has no \"to\": want a network such as 172.20.0.0/26"}
+		}
+		found := s.Find(r.To.Masked())
+		return answer{Way: &found}
 	}
-	return answer{Error: fmt.Sprintf("unknown request %q: want status or routes", r.Get)}
+	return answer{Error: fmt.Sprintf("unknown request %q: want status, routes or way", r.Get)}
 }

@@ -3,6 +3,8 @@ package status
 import (
 	"net/netip"
 	"time"
+
+	"github.com/margay-net/margay/pkg/model"
 )
 
 // SocketPath is where the agent listens, in the folder of the CNI plugin's socket.
@@ -56,31 +58,12 @@ type Plan struct {
 	Faults  []string  `json:"faults,omitempty"` // what is odd about the cluster's state or this node, a line each
 }
 
-// PeerType says why there is a session.
-type PeerType string
-
-// Values of PeerType.
-const (
-	PeerMesh   PeerType = "mesh"   // node-to-node mesh
-	PeerNode   PeerType = "node"   // a BGPPeer that selects nodes
-	PeerGlobal PeerType = "global" // a BGPPeer of all nodes
-)
-
-// Peer is a BGP session.
-type Peer struct {
-	Addr  netip.Addr `json:"addr"`
-	Type  PeerType   `json:"type"`
-	Up    bool       `json:"up"`
-	Since time.Time  `json:"since"` // of its present state
-	State string     `json:"state"` // of BGP's machine: Idle, Connect, Active, OpenSent, OpenConfirm, Established
-	Info  string     `json:"info,omitempty"`
-}
-
 // Route is one route that the agent wants, and why.
 type Route struct {
 	Dst       netip.Prefix `json:"dst"`
 	Via       netip.Addr   `json:"via,omitzero"`
 	Dev       string       `json:"dev,omitempty"`
+	Others    model.Hops   `json:"others,omitempty"` // further next hops, each as good
 	Blackhole bool         `json:"blackhole,omitempty"`
 	Proto     uint8        `json:"proto"` // of the kernel's routes
 	Why       string       `json:"why"`

@@ -81,8 +81,9 @@ func TestProtocol(t *testing.T) {
 	defer c.Close()
 	in := bufio.NewReader(c)
 	for _, test := range []struct{ request, want string }{
-		{`{"get":"status"}`, `{"status":{"node":"n",`}, {`{"get":"secrets"}`, `{"error":"unknown request \"secrets\": want status or routes"}`},
+		{`{"get":"status"}`, `{"status":{"node":"n",`}, {`{"get":"secrets"}`, `{"error":"unknown request \"secrets\": want status, routes or way"}`},
 		{`status`, `{"error":"read request: want a line such as`}, {`{"get":"routes"}`, `{}`},
+		{`{"get":"way"}`, `{"error":"request \"way\" has no \"to\"`}, {`{"get":"way","to":"10.0.0.7"}`, `{"error":"read request`},
 	} {
 		if _, err := c.Write([]byte(test.request + "\n")); err != nil {
 			t.Fatal(err)
@@ -123,9 +124,16 @@ func TestExplain(t *testing.T) {
 			"node3": {Name: "node3", Addr4: p("192.168.10.13/24")},
 		},
 		Pools: []model.Pool{
+			{Name: "ipip", CIDR: p("10.2.0.0/24"), VXLAN: model.EncapNever, IPIP: model.EncapAlways},
 			{Name: "tunnelled", CIDR: p("10.0.0.0/24"), VXLAN: model.EncapAlways}, {Name: "plain", CIDR: p("10.1.0.0/24"), VXLAN: model.EncapNever},
 		},
-		Blocks: []model.Block{{CIDR: p("10.0.0.0/26"), Node: "node1"}, {CIDR: p("10.0.0.64/26"), Node: "node2"}, {CIDR: p("10.1.0.0/26"), Node: "node3"}},
+		Blocks: []model.Block{{CIDR: p("10.0.0.0/26"), Node: "node1"}, {CIDR: p("10.0.0.64/26"), Node: "node2"}, {CIDR: p("10.1.0.0/26"), Node: "node3"}, {CIDR: p("10.2.0.0/26"), Node: "node3"}, {CIDR: p("10.2.0.64/26"), Node: "node2"}},
+		Paths: []Path{
+			{Prefix: p("10.2.0.0/26"), Peer: a("192.168.10.12"), Type: PeerNode, NextHop: a("192.168.10.13")},
+			{Prefix: p("10.2.0.0/26"), Peer: a("192.168.10.14"), Type: PeerNode, NextHop: a("192.168.10.13")},
+			{Prefix: p("0.0.0.0/0"), Peer: a("192.168.42.1"), Type: PeerGlobal, NextHop: a("192.168.42.1"), Stale: true},
+			{Prefix: p("0.0.0.0/0"), Peer: a("192.168.42.2"), Type: PeerGlobal, NextHop: a("192.168.42.2")},
+		},
 		Endpoints: []model.Endpoint{
 			{Namespace: "default", Pod: "web", IfName: "eth0", HostVeth: "cali1", Addrs: []netip.Addr{a("10.0.0.1")}},
 			{Namespace: "default", Pod: "guest", IfName: "eth0", HostVeth: "cali2", Addrs: []netip.Addr{a("10.0.0.70")}},
@@ -135,6 +143,10 @@ func TestExplain(t *testing.T) {
 		{Dst: p("10.0.0.0/26"), Kind: model.RouteBlackhole, Proto: model.ProtoMargay},
 		{Dst: p("10.0.0.64/26"), Via: a("10.0.0.64"), Dev: "vxlan.calico", OnLink: true, Proto: model.ProtoMargay},
 		{Dst: p("10.1.0.0/26"), Via: a("192.168.10.13"), Dev: "eth0", Proto: model.ProtoMargay},
+		{Dst: p("10.2.0.0/26"), Via: a("192.168.10.13"), Dev: "tunl0", OnLink: true, Proto: model.ProtoBIRD},
+		{Dst: p("10.2.0.64/26"), Via: a("192.168.10.12"), Dev: "tunl0", OnLink: true, Proto: model.ProtoMargay},
+		{Dst: p("0.0.0.0/0"), Via: a("192.168.42.1"), Dev: "eth0", Others: "eth0 192.168.42.2 - ", Proto: model.ProtoBIRD},
+		{Dst: p("10.9.0.0/26"), Via: a("192.168.42.1"), Dev: "eth0", Proto: model.ProtoBIRD},
 		{Dst: p("10.0.0.9/32"), Via: a("10.0.0.64"), Dev: "vxlan.calico", OnLink: true, Proto: model.ProtoMargay},
 	}
 	want := []string{
@@ -143,6 +155,10 @@ func TestExplain(t *testing.T) {
 		"10.0.0.9/32: address that another node than its block's owner has, pool tunnelled (VXLAN Always), by the tunnel to node2",
 		"10.0.0.64/26: block of node2, pool tunnelled (VXLAN Always), by the tunnel to node2",
 		"10.0.0.70/32: pod default/guest, eth0, borrowed of block 10.0.0.64/26 of node2",
+		"0.0.0.0/0: learned from peer 192.168.42.1 (global), which is gone and waited for, next hop 192.168.42.1; learned from peer 192.168.42.2 (global), next hop 192.168.42.2; no pool",
+		"10.2.0.0/26: learned from peer 192.168.10.12 (node specific) and peer 192.168.10.14 (node specific), next hop 192.168.10.13; block of node3, pool ipip (IPIP Always)",
+		"10.2.0.64/26: block of node2, pool ipip (IPIP Always), by the IPIP tunnel to node2",
+		"10.9.0.0/26: learned by BGP; no pool",
 		"10.1.0.0/26: block of node3, pool plain (not encapsulated), unencapsulated to node3",
 	}
 	var have []string
@@ -153,5 +169,33 @@ func TestExplain(t *testing.T) {
 	slices.Sort(want)
 	if !slices.Equal(have, want) {
 		t.Errorf("have\n%s\nwant\n%s", strings.Join(have, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestAskWay(t *testing.T) {
+	socket, to := filepath.Join(t.TempDir(), Socket), netip.MustParsePrefix("10.0.0.7/26")
+	serve(t, Options{Socket: socket, Find: func(asked netip.Prefix) Found {
+		return Found{BGP: true, Paths: []Path{{Prefix: asked, ASPath: []uint32{64513}, Stale: true}}, Announced: []Announced{{Prefix: asked, Own: true}}}
+	}})
+	have, err := AskWay(t.Context(), socket, to)
+	if err != nil || !have.BGP || len(have.Paths) != 1 || have.Paths[0].Prefix != to.Masked() || !have.Paths[0].Stale || !slices.Equal(have.Paths[0].ASPath, []uint32{64513}) || !have.Announced[0].Own {
+		t.Errorf("%+v, %v", have, err)
+	}
+}
+
+func TestPeerInWordsOfBIRD(t *testing.T) {
+	for reason, want := range map[string]string{
+		"": "", "connect: connection refused": "Socket: Connection refused", "connect: timeout (a wrong password looks the same)": "Socket: Connection timed out (a wrong password looks the same)",
+		"peer closed: cease (administrative reset)": "Received: Cease (administrative reset)", "closed: bad peer as": "BGP Error: Bad peer as",
+		"hold timer expired": "BGP Error: Hold timer expired", "there is no BGPFilter \"x\"": "Error: There is no BGPFilter \"x\"",
+	} {
+		if have := InfoOf(reason); have != want {
+			t.Errorf("%q is %q, want %q", reason, have, want)
+		}
+	}
+	for want, p := range map[string]Peer{"up": {Up: true, State: "Established"}, "start": {State: "Active"}, "down": {State: Refused}} {
+		if p.Proto() != want {
+			t.Errorf("%+v is %q, want %q", p, p.Proto(), want)
+		}
 	}
 }

@@ -26,8 +26,10 @@ type family struct {
 	under  Underlay
 	pools  []model.Pool
 	self   side
-	tunnel bool // the VXLAN device exists
+	tunnel bool       // the VXLAN device exists
+	ipip   netip.Addr // of tunl0; not valid when it isn't wanted
 	peers  map[string]*peer
+	at     map[netip.Addr]*peer // who has an address
 }
 
 // peer is another node and what was found out about it.
@@ -40,7 +42,7 @@ type peer struct {
 }
 
 func newFamily(in Input, six bool) *family {
-	f := &family{in: in, six: six, dev: VXLAN4, under: in.V4, peers: make(map[string]*peer, len(in.Nodes))}
+	f := &family{in: in, six: six, dev: VXLAN4, under: in.V4, peers: make(map[string]*peer, len(in.Nodes)), at: make(map[netip.Addr]*peer, len(in.Nodes))}
 	if six {
 		f.dev, f.under = VXLAN6, in.V6
 	}
@@ -61,6 +63,9 @@ func newFamily(in Input, six bool) *family {
 		f.self.mac = model.TunnelMAC(in.Self, six)
 	}
 	f.tunnel = f.tunnel && f.self.addr.IsValid() && f.self.tunnel.IsValid()
+	if !six && f.self.addr.IsValid() && slices.ContainsFunc(f.pools, f.wraps) {
+		f.ipip = in.Nodes[in.Self].IPIPAddr4
+	}
 	return f
 }
 
@@ -112,7 +117,7 @@ func (f *family) claim(w *Wanted) {
 			lose("address", p.addr.Addr(), owner, name)
 			continue
 		}
-		addrs[p.addr.Addr()], p.addrOK = name, true
+		addrs[p.addr.Addr()], f.at[p.addr.Addr()], p.addrOK = name, p, true
 		if !p.tunnel.IsValid() || p.mac == (model.MAC{}) {
 			continue
 		}
@@ -137,11 +142,11 @@ func (f *family) route(b model.Block) (model.Route, bool) {
 	if !ok {
 		return model.Route{}, false
 	}
-	return f.via(b.CIDR, b.Node, pool)
+	return f.via(b.CIDR, b.Node, pool, f.fromDatastore(pool))
 }
 
 // loans returns the routes for the addresses of a block that live on other nodes than its owner, this one left out: here
-// they are pods' routes.
+// they are pods' routes. An owner does not wait for BGP, since an ADD waits for it.
 func (f *family) loans(b model.Block) (out []model.Route) {
 	if b.Loans == "" {
 		return nil
@@ -154,15 +159,16 @@ func (f *family) loans(b model.Block) (out []model.Route) {
 		if l.Node == f.in.Self || l.Node == b.Node || !b.CIDR.Contains(l.Addr) {
 			continue
 		}
-		if r, ok := f.via(netip.PrefixFrom(l.Addr, l.Addr.BitLen()), l.Node, pool); ok {
+		if r, ok := f.via(netip.PrefixFrom(l.Addr, l.Addr.BitLen()), l.Node, pool, b.Node == f.in.Self || f.fromDatastore(pool)); ok {
 			out = append(out, r)
 		}
 	}
 	return out
 }
 
-// via returns the route by which a node is reached for a destination in a pool.
-func (f *family) via(dst netip.Prefix, node string, pool model.Pool) (model.Route, bool) {
+// via returns the route by which a node is reached for a destination in a pool. Without VXLAN there is one only if it is to come from the
+// datastore.
+func (f *family) via(dst netip.Prefix, node string, pool model.Pool, datastore bool) (model.Route, bool) {
 	p := f.peers[node]
 	if p == nil || !p.addrOK {
 		return model.Route{}, false
@@ -174,14 +180,27 @@ func (f *family) via(dst netip.Prefix, node string, pool model.Pool) (model.Rout
 		}
 		p.used = true
 		return model.Route{Dst: dst, Dev: f.dev, Via: p.tunnel, OnLink: true, Proto: model.ProtoMargay}, true
-	case p.near && f.under.Parent != "" && (pool.VXLAN == model.EncapCrossSubnet || unencapsulated(pool)):
+	case !encapsulates(pool) && !datastore:
+		return model.Route{}, false
+	case f.wraps(pool) && (pool.IPIP == model.EncapAlways || !p.near):
+		if !f.ipip.IsValid() {
+			return model.Route{}, false
+		}
+		return model.Route{Dst: dst, Dev: IPIP4, Via: p.addr.Addr(), OnLink: true, Proto: model.ProtoMargay}, true
+	case p.near && f.under.Parent != "":
 		return model.Route{Dst: dst, Dev: f.under.Parent, Via: p.addr.Addr(), Proto: model.ProtoMargay}, true
 	}
 	return model.Route{}, false
 }
 
-func unencapsulated(p model.Pool) bool {
-	return !encapsulates(p) && p.IPIP != model.EncapAlways && p.IPIP != model.EncapCrossSubnet
+// fromDatastore says whether the routes to the blocks of a pool without VXLAN come from Blocks, not from Learned.
+func (f *family) fromDatastore(p model.Pool) bool {
+	return f.in.ClusterRoutes || !f.in.BGP && p.IPIP != model.EncapAlways && p.IPIP != model.EncapCrossSubnet
+}
+
+// wraps says whether packets to a pool's addresses may go through tunl0, which knows IPv4 alone.
+func (f *family) wraps(p model.Pool) bool {
+	return !f.six && (p.IPIP == model.EncapAlways || p.IPIP == model.EncapCrossSubnet)
 }
 
 // pool returns the pool that a block lies in wholly.

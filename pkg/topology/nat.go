@@ -31,8 +31,11 @@ func (f *family) nat() *model.NAT {
 			}
 		}
 	}
+	if f.ipip.IsValid() {
+		out.Tunnels = append(out.Tunnels, IPIP4)
+	}
 	if f.tunnel {
-		out.Tunnels = []string{f.dev}
+		out.Tunnels = append(out.Tunnels, f.dev)
 	}
 	for _, a := range o.Floating {
 		if a.External.Is6() == f.six {

@@ -9,10 +9,11 @@ import (
 	"github.com/margay-net/margay/pkg/model"
 )
 
-// Names of the VXLAN devices (Calico's).
+// Names of the tunnel devices (Calico's; tunl0 is the kernel's own).
 const (
 	VXLAN4 = "vxlan.calico"
 	VXLAN6 = "vxlan-v6.calico"
+	IPIP4  = "tunl0"
 )
 
 // Underlay is what the node's own network is for one family.
@@ -33,6 +34,20 @@ type Input struct {
 	// Checksum says who computes those of what leaves by a VXLAN device.
 	Checksum model.Checksum
 	NAT      NATOptions
+
+	// BGP distributes the routes to blocks of pools without VXLAN: they come from Learned. With ClusterRoutes
+	// (programClusterRoutes) they come from Blocks all the same, and BGP's are for what is not in a pool.
+	BGP, ClusterRoutes bool
+	Learned            []Learned
+	// Resolve says by which device, and which router on it, the node's kernel reaches an address beyond its subnet.
+	Resolve func(netip.Addr) (model.Hop, bool)
+	IPIPMTU int // of tunl0, bytes
+}
+
+// Learned is a prefix that BGP peers have told of, with its equally good next hops in address order.
+type Learned struct {
+	Dst  netip.Prefix
+	Vias []netip.Addr
 }
 
 // NATOptions is what people set of masquerading beside the pools' natOutgoing.
@@ -47,9 +62,12 @@ type NATOptions struct {
 // Wanted is what one node's kernel should hold. The slices are sorted by their keys.
 type Wanted struct {
 	VXLAN  []model.VXLAN
+	IPIP   *model.IPIP // nil: no pool needs it
 	Routes []model.Route
-	Neighs []model.Neigh
-	FDB    []model.FDB
+	// Learned are the routes that BGP has told of, of protocol ProtoBIRD.
+	Learned []model.Route
+	Neighs  []model.Neigh
+	FDB     []model.FDB
 	// NAT4 and NAT6 say what is masqueraded; nil: nothing.
 	NAT4, NAT6 *model.NAT
 	// Conflicts has one line for each block, address or MAC that two nodes claim, sorted. The node whose name comes first
@@ -69,6 +87,9 @@ func Build(in Input) Wanted {
 		if f.tunnel {
 			w.VXLAN = append(w.VXLAN, f.device())
 		}
+		if f.ipip.IsValid() {
+			w.IPIP = &model.IPIP{Name: IPIP4, MTU: in.IPIPMTU, Addr: f.ipip}
+		}
 		for _, b := range blocks {
 			if b.CIDR.Addr().Is4() == six {
 				continue
@@ -78,6 +99,7 @@ func Build(in Input) Wanted {
 			}
 			w.Routes = append(w.Routes, f.loans(b)...)
 		}
+		w.Learned = append(w.Learned, f.learned(blocks)...)
 		f.entries(&w)
 		if six {
 			w.NAT6 = f.nat()

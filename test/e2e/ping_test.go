@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // pinger is a ping that runs in a pod until it is stopped.
@@ -22,7 +23,7 @@ type pinger struct {
 // ping starts pings with that many seconds between them.
 func (c *cluster) ping(t *testing.T, from pod, to netip.Addr, interval float64, name string) *pinger {
 	t.Helper()
-	p := &pinger{c: c, from: from, to: familyOf(to), name: name, file: "/tmp/ping-" + to.String()}
+	p := &pinger{c: c, from: from, to: familyOf(to), name: name, file: fmt.Sprintf("/tmp/ping-%s-%d", to, time.Now().UnixNano())}
 	p.pid = strings.TrimSpace(c.mustSh(t, from, fmt.Sprintf("ping -n -i %g %s >%s 2>&1 </dev/null & echo $!", interval, to, p.file)))
 	return p
 }

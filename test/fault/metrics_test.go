@@ -90,6 +90,9 @@ func TestMetrics(t *testing.T) {
 	for panel, exprs := range readBoard(t).queries() {
 		for _, expr := range exprs {
 			for name, labels := range selectors(expr) {
+				if strings.Contains(name, "bgp_") {
+					continue // these agents do not speak BGP; package metrics tests it
+				}
 				if !fresh.has(name, labels) {
 					t.Errorf("panel %q asks for %s%v, which the agent does not serve", panel, name, labels)
 				}

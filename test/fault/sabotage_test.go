@@ -208,7 +208,7 @@ func makeForeign(t *testing.T, n *lab.Node, p *lab.Pod) string {
 		"neigh add 192.168.10.99 lladdr 02:00:00:00:00:04 nud permanent dev eth0",
 		"addr add 10.89.0.1/32 dev eth0", "addr add fd89::1/128 dev eth0 nodad",
 		"route add 10.90.0.0/16 via 192.168.10.1 proto static", "route add fd90::/64 via fd00:10::1 proto static",
-		"route add 10.91.0.0/16 via 192.168.10.1 proto bird", "route add blackhole 10.92.0.0/16",
+		"route add 10.91.0.0/16 via 192.168.10.1 proto bird metric 32", "route add blackhole 10.92.0.0/16",
 		"route add 10.93.0.0/24 dev "+p.HostVeth()+" proto static",
 		"route add 172.20.0.0/26 via 192.168.10.1 table 100", "route add fd00:172:20::/112 via fd00:10::1 table 100 proto 80",
 		"rule add from 10.90.0.0/16 lookup 100 pref 1000"); err != nil {

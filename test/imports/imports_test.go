@@ -40,6 +40,8 @@ var layers = []struct {
 	{"pkg/netlink", []string{"pkg/model"}},
 	{"pkg/dataplane", []string{"pkg/model", "pkg/netlink", "pkg/reconcile"}},
 	{"pkg/bgp", []string{"pkg/model", "pkg/reconcile"}},
+	{"pkg/advertise", []string{"pkg/api/v3"}},
+	{"pkg/peering", []string{"pkg/model", "pkg/selector", "pkg/api/v3", "pkg/bgp"}},
 	{"pkg/config", []string{"pkg/model", "pkg/cni/wire", "pkg/api/v3"}}, // api/v3 in its test alone
 	{"pkg/uplink", []string{"pkg/netlink"}},
 	{"pkg/install", []string{"pkg/model", "pkg/netlink", "pkg/ipam"}}, // ipam in its test alone
@@ -49,7 +51,7 @@ var layers = []struct {
 }
 
 // pure packages do no I/O and know neither kernel nor Kubernetes.
-var pure = []string{"pkg/model", "pkg/selector", "pkg/store", "pkg/topology", "pkg/policy", "pkg/ruleset"}
+var pure = []string{"pkg/model", "pkg/selector", "pkg/store", "pkg/topology", "pkg/policy", "pkg/ruleset", "pkg/advertise"}
 
 var impure = []string{
 	"os", "net", "net/http", "syscall", "log/slog", "golang.org/x/sys", "github.com/vishvananda", "k8s.io", "sigs.k8s.io",

@@ -66,7 +66,7 @@ func (c *Cluster) start(group string) error {
 	config := c.Server.Config()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	kinds := []string{apiserver.CRDs, "ClusterRole", "ClusterRoleBinding"}
+	kinds := []string{apiserver.CRDs, "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
 	if group == kube.GroupV1 {
 		if err := apiserver.InstallV1(ctx, config); err != nil {
 			return err
@@ -76,6 +76,12 @@ func (c *Cluster) start(group string) error {
 	if err := apiserver.Install(ctx, config, kinds...); err != nil {
 		return err
 	}
+	return c.connect(ctx, group)
+}
+
+// connect makes the clients.
+func (c *Cluster) connect(ctx context.Context, group string) (err error) {
+	config := c.Server.Config()
 	if c.Core, err = kubernetes.NewForConfig(config); err != nil {
 		return err
 	}
@@ -96,7 +102,8 @@ func (c *Cluster) Stop() error {
 }
 
 // resources are what a lab leaves in the API server.
-var resources = strings.Fields("ippools ipamblocks ipamhandles blockaffinities ipamconfigurations felixconfigurations clusterinformations ipreservations")
+var resources = strings.Fields("ippools ipamblocks ipamhandles blockaffinities ipamconfigurations felixconfigurations clusterinformations ipreservations " +
+	"bgpconfigurations bgppeers bgpfilters")
 
 // clean deletes what an earlier lab has left, and waits until lists from the API server's cache say so too.
 func (c *Cluster) clean(ctx context.Context) error {

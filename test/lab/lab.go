@@ -72,7 +72,7 @@ func (c *Cluster) New(t testing.TB, o Options) *Lab {
 	for _, n := range l.Nodes {
 		n.WaitReady(30 * time.Second)
 	}
-	l.WaitRoutes(30 * time.Second)
+	l.WaitRoutes(30 * time.Second) // BGP's sessions take some seconds
 	return l
 }
 

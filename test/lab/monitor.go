@@ -71,7 +71,7 @@ func (n *Node) Monitor() *Monitor {
 
 func (m *Monitor) seed(c *netlink.Conn) error {
 	for _, family := range netlink.Families {
-		for _, proto := range []uint8{model.ProtoMargay, model.ProtoBoot} {
+		for _, proto := range protocols {
 			routes, err := c.Routes(family, proto)
 			if err != nil {
 				return err
@@ -114,8 +114,11 @@ func (m *Monitor) seedNeighs(list []netlink.Neigh) {
 // routeKey is the key of a route that is ours.
 func (m *Monitor) routeKey(r netlink.Route) (routeKey, bool) {
 	pod := r.Proto == model.ProtoBoot && r.Dst.IsSingleIP() && strings.HasPrefix(m.names[r.OIF], "cali")
-	return routeKey{r.Dst, r.Metric}, pod || r.Proto == model.ProtoMargay
+	return routeKey{r.Dst, r.Metric}, pod || between(r)
 }
+
+// between says whether it is a route between nodes.
+func between(r netlink.Route) bool { return r.Proto == model.ProtoMargay || r.Proto == model.ProtoBIRD }
 
 // neighKey is the key of an entry of a VXLAN device, and whether it is a permanent one, as ours are.
 func (m *Monitor) neighKey(x netlink.Neigh) (neighKey, bool) {
@@ -133,7 +136,7 @@ func (m *Monitor) event(e netlink.Event) {
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		if r, ok := e.Route(); ok {
 			if k, ours := m.routeKey(r); ours {
-				m.change(k, r, e.Deleted(), r.Proto == model.ProtoMargay, routeLine(r, m.names))
+				m.change(k, r, e.Deleted(), between(r), routeLine(r, m.names))
 			}
 		}
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:

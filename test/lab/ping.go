@@ -138,6 +138,9 @@ func (g *Pinger) answered() int {
 	return len(g.got)
 }
 
+// Sent is how many requests were sent so far.
+func (g *Pinger) Sent() int { return int(g.sent.Load()) }
+
 func (g *Pinger) close() {
 	g.stop()
 	g.conn.Close()

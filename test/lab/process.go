@@ -30,30 +30,49 @@ func (n *Node) Spawn(env map[string]string) *Process {
 		n.lab.t.Error(err)
 		return nil
 	}
-	p := &Process{cmd: exec.Command(n.Programs.Agent()), done: make(chan struct{})}
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = n.lab.env(n), log, log, n.dir
+	cmd := exec.Command(n.Programs.Agent())
+	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.Dir = n.lab.env(n), log, log, n.dir
 	for k, v := range env {
-		p.cmd.Env = append(p.cmd.Env, k+"="+v)
+		cmd.Env = append(cmd.Env, k+"="+v)
 	}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p, err := n.lab.start(n.NS, cmd, log)
+	if err != nil {
+		n.lab.t.Errorf("%s: start agent: %v", n.Name, err)
+	}
+	return p
+}
+
+// RunRouter starts a program in the fabric's namespace: a router beside the kernel's own routing, such as BIRD. What it
+// prints goes to a file; it ends with the test.
+func (l *Lab) RunRouter(output string, args ...string) (*Process, error) {
+	out, err := os.OpenFile(output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr = out, out
+	return l.start(l.Fabric, cmd, out)
+}
+
+// start starts a program in a namespace. The kernel kills it when this one ends.
+func (l *Lab) start(ns *NS, cmd *exec.Cmd, output io.Closer) (*Process, error) {
+	p := &Process{cmd: cmd, done: make(chan struct{})}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
 	go func() {
 		// The signal comes when the thread ends that started the child, so that thread stays until the child is gone.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(p.done)
-		defer log.Close()
-		err := n.NS.Do(p.cmd.Start)
+		defer output.Close()
+		err := ns.Do(cmd.Start)
 		started <- err
 		if err == nil {
-			p.err = p.cmd.Wait()
+			p.err = cmd.Wait()
 		}
 	}()
-	if err := <-started; err != nil {
-		n.lab.t.Errorf("%s: start agent: %v", n.Name, err)
-	}
-	n.lab.t.Cleanup(p.Kill)
-	return p
+	l.t.Cleanup(p.Kill)
+	return p, <-started
 }
 
 // Kill kills the process and waits for its end.

@@ -24,9 +24,9 @@ func (p *Programs) Agent() string { return filepath.Join(p.dir, "margay-agent") 
 func (p *Programs) Plugin() string { return filepath.Join(p.dir, "plugins", "margay") }
 
 // compile builds both from a source tree.
-func (p *Programs) compile(source string, race bool) error {
+func (p *Programs) compile(source string, race bool, flags ...string) error {
 	for to, pkg := range map[string]string{p.Agent(): "./cmd/margay-agent", p.Plugin(): "./cmd/margay"} {
-		args, cgo := []string{"build", "-trimpath", "-o", to}, "CGO_ENABLED=0"
+		args, cgo := append([]string{"build", "-trimpath", "-o", to}, flags...), "CGO_ENABLED=0"
 		if race && to == p.Agent() {
 			args, cgo = append(args, "-race"), "CGO_ENABLED=1"
 		}
@@ -70,6 +70,16 @@ func (c *Cluster) Old(ref string) (*Programs, error) {
 		return nil, fmt.Errorf("unpack source of %s: %w: %s", ref, err, out)
 	}
 	return p, p.compile(source, false)
+}
+
+// Next builds the programs under test as a version of another name: an upgrade that changes nothing else.
+func (c *Cluster) Next(version string) (*Programs, error) {
+	root, err := apiserver.Root()
+	if err != nil {
+		return nil, err
+	}
+	p := &Programs{Version: version, dir: filepath.Join(c.dir, version)}
+	return p, p.compile(root, false, "-ldflags", "-X github.com/margay-net/margay/pkg/agent.Version="+version)
 }
 
 // Install puts a plugin, and the configuration that has kubelet call it, where the node's agent would, until an agent starts.

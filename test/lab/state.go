@@ -24,6 +24,9 @@ import (
 // vxlanDevices are the devices whose entries are all ours.
 var vxlanDevices = []string{topology.VXLAN4, topology.VXLAN6}
 
+// protocols are those that our routes have, pods' among others' of theirs.
+var protocols = []uint8{model.ProtoMargay, model.ProtoBoot, model.ProtoBIRD}
+
 // State is what a node's kernel has of ours, a line each, sorted.
 type State []string
 
@@ -96,12 +99,15 @@ func (n *Node) State() State {
 
 func routeLines(c *netlink.Conn, names map[int]string) (s State, err error) {
 	for _, family := range netlink.Families {
-		for _, proto := range []uint8{model.ProtoMargay, model.ProtoBoot} {
+		for _, proto := range protocols {
 			routes, err := c.Routes(family, proto)
 			if err != nil {
 				return nil, err
 			}
 			for _, r := range routes {
+				if proto == model.ProtoBIRD && r.Metric == 32 {
+					continue // a BIRD's on the node
+				}
 				if line := routeLine(r, names); line != "" {
 					s = append(s, line)
 				}
@@ -133,6 +139,9 @@ func routeLine(r netlink.Route, names map[int]string) string {
 	}
 	if r.OnLink {
 		line += " onlink"
+	}
+	if r.Proto == model.ProtoBIRD {
+		line += " proto bird"
 	}
 	return line
 }

@@ -73,6 +73,13 @@ type FelixConfigurationSpec struct {
 	// +kubebuilder:validation:Maximum=65535
 	// +optional
 	VXLANMTUV6 *int `json:"vxlanMTUV6,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=65535
+	// +optional
+	IPIPMTU *int `json:"ipipMTU,omitempty"`
+	// +kubebuilder:validation:Pattern=`^(?i)(Enabled|Disabled)?$`
+	// +optional
+	ProgramClusterRoutes string `json:"programClusterRoutes,omitempty"`
 	// +kubebuilder:validation:Pattern=`^(?i)(IPPoolsOnly|IPPoolsAndHostIPs)?$`
 	// +optional
 	NATOutgoingExclusions string `json:"natOutgoingExclusions,omitempty"`

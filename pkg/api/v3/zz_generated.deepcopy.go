@@ -1236,6 +1236,11 @@ func (in *FelixConfigurationSpec) DeepCopyInto(out *FelixConfigurationSpec) {
 		*out = new(int)
 		**out = **in
 	}
+	if in.IPIPMTU != nil {
+		in, out := &in.IPIPMTU, &out.IPIPMTU
+		*out = new(int)
+		**out = **in
+	}
 	if in.NATPortRange != nil {
 		in, out := &in.NATPortRange, &out.NATPortRange
 		*out = new(intstr.IntOrString)

@@ -16,7 +16,7 @@ import (
 
 // Command is "explain".
 func Command(o *connect.Options) *cobra.Command {
-	cmd := &cobra.Command{Use: "explain", Short: "Say who has an address and why, or what a pod's network is"}
+	cmd := &cobra.Command{Use: "explain", Short: "Say who has an address and why, what a pod's network is, or how a node reaches a network"}
 	ip := &cobra.Command{
 		Use: "ip ADDRESS", Short: "Who has this address, since when, and why", Args: cobra.ExactArgs(1),
 		Example: "  margayctl explain ip 172.20.36.129",
@@ -46,7 +46,7 @@ func Command(o *connect.Options) *cobra.Command {
 			return explainPod(out, s, namespace, name, kernelOf)
 		})
 	}
-	cmd.AddCommand(ip, pod)
+	cmd.AddCommand(ip, pod, routeCommand())
 	return cmd
 }
 

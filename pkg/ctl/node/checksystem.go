@@ -27,7 +27,7 @@ func checksystemCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := needRoot(); err != nil {
+		if err := NeedRoot(); err != nil {
 			return err
 		}
 		return checkSystem(cmd.OutOrStdout(), features())

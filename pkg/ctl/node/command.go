@@ -21,13 +21,13 @@ func Command(_ *connect.Options) *cobra.Command {
 	return cmd
 }
 
-// socketFlag adds the flag that names the agent's socket.
-func socketFlag(cmd *cobra.Command) *string {
+// SocketFlag adds the flag that names the agent's socket.
+func SocketFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("socket", status.SocketPath, "The agent's socket.")
 }
 
-// needRoot is an error for everybody else.
-func needRoot() error {
+// NeedRoot is an error for everybody else.
+func NeedRoot() error {
 	if os.Geteuid() != 0 {
 		return errors.New("this needs root: run it with sudo")
 	}

@@ -28,9 +28,9 @@ func diagsCommand() *cobra.Command {
 			"Kubeconfig files and keys are left out, and values of fields that look like a secret are blanked.",
 		Args: cobra.NoArgs,
 	}
-	socket := socketFlag(cmd)
+	socket := SocketFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := needRoot(); err != nil {
+		if err := NeedRoot(); err != nil {
 			return err
 		}
 		d := &diagnosis{socket: *socket, logs: []string{logs, "/var/log/pods"}, journal: "/var/run/margay/ipam/journal", net: "/etc/cni/net.d", out: cmd.OutOrStdout()}

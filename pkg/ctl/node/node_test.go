@@ -60,6 +60,14 @@ func TestWalkthrough10NodeStatus(t *testing.T) {
 		"status-fabric.txt": {Peers: []status.Peer{
 			mesh, peer("192.168.42.1", status.PeerGlobal, false, "2026-11-22 08:59:59", "Active", "Socket: Connection refused"),
 		}},
+		"status-states.txt": {Peers: []status.Peer{
+			peer("192.168.10.12", status.PeerMesh, false, "2026-11-22 07:27:42", "Passive", ""),
+			peer("192.168.10.13", status.PeerMesh, false, "2026-11-22 07:27:42", "Active", ""),
+			peer("192.168.10.14", status.PeerNode, false, "2026-11-22 07:27:42", "Idle", "BGP Error: Hold timer expired"),
+			peer("192.168.10.15", status.PeerNode, false, "2026-11-22 07:27:42", "OpenSent", ""),
+			peer("192.168.42.9", status.PeerGlobal, false, "0001-01-01 00:00:00", status.Refused, "Error: There is no BGPFilter \"fabric\""),
+			peer("fd00:42::1", status.PeerGlobal, false, "2026-11-22 07:27:42", "Active", "Socket: No route to host"),
+		}},
 		"status-not-ready.txt": {NotReady: "the datastore is locked"},
 	} {
 		var out bytes.Buffer
@@ -76,6 +84,10 @@ func TestDetails(t *testing.T) {
 		Node: "node1", Version: "v0.1.0", PID: 4711, Started: now.Add(-26 * time.Hour), PodMTU: 1450, Endpoints: 12, Blocks: 2, Free: 114, Ready: 63,
 		Addr4: netip.MustParsePrefix("192.168.10.11/24"), Tunnel4: netip.MustParseAddr("172.20.36.128"), Unsettled: 2, Oldest: now.Add(-time.Second), Conflicts: 1,
 		Plan: status.Plan{Made: now.Add(-time.Minute), Nodes: 3, Pools: 1, Routes: 3, Neighs: 2, FDB: 2, Devices: 1, Faults: []string{"IPPool a overlaps b"}},
+		Peers: []status.Peer{
+			{Addr: netip.MustParseAddr("192.168.10.12"), Type: status.PeerMesh, AS: 64512, Up: true, State: "Established", Since: now.Add(-time.Hour), Received: 4, Sessions: 2, UpdatesIn: 7, UpdatesOut: 5, Reason: "hold timer expired", At: now.Add(-62 * time.Minute)},
+			{Addr: netip.MustParseAddr("fd00:42::1"), Type: status.PeerGlobal, AS: 64513, State: "Active", Since: now.Add(-time.Minute), Restarting: true},
+		},
 	}
 	if err := printStatus(&out, st, true, now); err != nil {
 		t.Fatal(err)
@@ -106,6 +118,9 @@ func TestRoutes(t *testing.T) {
 		"ip route add 172.20.253.64/26 via 192.168.10.12 dev eth0 proto 80",
 		"ip route add 172.20.9.0/26 via 192.168.10.13 dev eth0 proto 80",
 		"ip -6 route add fd00:172:20::1/128 dev cali1 proto boot",
+		"ip route add 172.20.10.0/26 proto bird nexthop via 192.168.10.14 dev eth0 nexthop via 192.168.10.15 dev eth0",
+		"ip route add 172.20.11.0/26 proto bird nexthop via 192.168.10.14 dev eth0 nexthop via 192.168.10.15 dev eth0",
+		"ip -6 route add fd00:172:20:a::/122 via fe80::1 dev eth0 proto bird",
 		"ip route add 198.51.100.0/24 dev eth0 proto static",
 	)
 	have, err := KernelRoutes(ns.Handle)
@@ -118,6 +133,9 @@ func TestRoutes(t *testing.T) {
 		{Dst: p("172.20.36.129/32"), Dev: "cali1", Proto: 3, Why: "pod default/web, eth0"},
 		{Dst: p("172.20.36.130/32"), Dev: "cali2", Proto: 3, Why: "pod default/new, eth0"},
 		{Dst: p("172.20.253.64/26"), Via: netip.MustParseAddr("192.168.10.12"), Dev: "eth0", Proto: 80, Why: "block of node2, pool default-ipv4-ippool (not encapsulated), unencapsulated to node2"},
+		{Dst: p("172.20.10.0/26"), Via: netip.MustParseAddr("192.168.10.14"), Dev: "eth0", Others: "eth0 192.168.10.15 - ", Proto: 12, Why: "learned from peer 192.168.10.14 (node specific), next hop 192.168.10.14; learned from peer 192.168.10.15 (node specific), next hop 192.168.10.15; no pool"},
+		{Dst: p("172.20.11.0/26"), Via: netip.MustParseAddr("192.168.10.15"), Dev: "eth0", Proto: 12, Why: "learned from peer 192.168.10.15 (node specific), next hop 192.168.10.15; no pool"},
+		{Dst: p("fd00:172:20:a::/122"), Via: netip.MustParseAddr("fe80::1"), Dev: "eth0", Proto: 12, Why: "learned from peer fd00:42::1 (global), next hop fe80::1; no pool"},
 		{Dst: p("fd00:172:20::1/128"), Dev: "cali1", Proto: 3, Why: "pod default/web, eth0"},
 	}
 	var out bytes.Buffer

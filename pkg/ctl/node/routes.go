@@ -26,9 +26,9 @@ func routesCommand() *cobra.Command {
 			"than a moment is a fault: see the agent's log.",
 		Args: cobra.NoArgs,
 	}
-	socket := socketFlag(cmd)
+	socket := SocketFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := needRoot(); err != nil {
+		if err := NeedRoot(); err != nil {
 			return err
 		}
 		want, err := status.AskRoutes(cmd.Context(), *socket)
@@ -58,21 +58,30 @@ func KernelRoutes(ns netns.NsHandle) ([]status.Route, error) {
 	defer c.Close()
 	var out []status.Route
 	names := map[int]string{}
+	name := func(index int) string {
+		if _, known := names[index]; !known {
+			names[index] = deviceName(c, index)
+		}
+		return names[index]
+	}
 	for _, family := range netlink.Families {
-		for _, proto := range []uint8{model.ProtoMargay, model.ProtoBoot} {
+		for _, proto := range []uint8{model.ProtoMargay, model.ProtoBIRD, model.ProtoBoot} {
 			routes, err := c.Routes(family, proto)
 			if err != nil {
 				return nil, err
 			}
 			for _, r := range routes {
-				dev, known := names[r.OIF]
-				if !known {
-					dev = deviceName(c, r.OIF)
-					names[r.OIF] = dev
+				dev := name(r.OIF)
+				if proto == model.ProtoBoot && !strings.HasPrefix(dev, "cali") {
+					continue
 				}
-				if proto == model.ProtoMargay || strings.HasPrefix(dev, "cali") {
-					out = append(out, status.Route{Dst: r.Dst, Via: r.Gw, Dev: dev, Blackhole: r.Type == unix.RTN_BLACKHOLE, Proto: proto})
+				var others []model.Hop
+				for _, h := range r.Others.List() {
+					others = append(others, model.Hop{Dev: name(h.OIF), Via: h.Gw, OnLink: h.OnLink})
 				}
+				out = append(out, status.Route{
+					Dst: r.Dst, Via: r.Gw, Dev: dev, Others: model.MakeHops(others), Blackhole: r.Type == unix.RTN_BLACKHOLE, Proto: proto,
+				})
 			}
 		}
 	}
@@ -98,13 +107,17 @@ func deviceName(c *netlink.Conn, index int) (name string) {
 
 // routeKey tells routes apart.
 type routeKey struct {
-	dst   netip.Prefix
-	via   netip.Addr
-	dev   string
-	black bool
+	dst    netip.Prefix
+	via    netip.Addr
+	dev    string
+	others model.Hops
+	black  bool
 }
 
-func keyOf(r status.Route) routeKey { return routeKey{r.Dst, r.Via, r.Dev, r.Blackhole} }
+func keyOf(r status.Route) routeKey { return routeKey{r.Dst, r.Via, r.Dev, r.Others, r.Blackhole} }
+
+// Same says whether two routes send the same packets the same way.
+func Same(a, b status.Route) bool { return keyOf(a) == keyOf(b) }
 
 // printRoutes prints what is wanted, what is there, and what differs.
 func printRoutes(out io.Writer, want, have []status.Route) error {
@@ -124,6 +137,9 @@ func printRoutes(out io.Writer, want, have []status.Route) error {
 		}
 		if r.Blackhole {
 			hop, dev = "blackhole", "-"
+		}
+		for _, h := range r.Others.List() {
+			hop, dev = hop+","+h.Via.String(), dev+","+h.Dev
 		}
 		rows = append(rows, row{r.Dst, []string{r.Dst.String(), hop, cmp.Or(dev, "-"), state, why}})
 	}

@@ -28,9 +28,9 @@ func statusCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		Example: "  margayctl node status --details",
 	}
-	socket := socketFlag(cmd)
+	socket := SocketFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := needRoot(); err != nil {
+		if err := NeedRoot(); err != nil {
 			return err
 		}
 		st, err := askStatus(cmd.Context(), *socket)
@@ -87,20 +87,13 @@ func printStatus(out io.Writer, st status.Status, details bool, now time.Time) e
 	return err
 }
 
-// types are the words for why there is a session.
-var types = map[status.PeerType]string{status.PeerMesh: "node-to-node mesh", status.PeerNode: "node specific", status.PeerGlobal: "global"}
-
 func printPeers(out io.Writer, peers []status.Peer, six bool, now time.Time) error {
 	t := table.Boxed{Heading: []string{"PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"}, Centre: true}
 	for _, p := range slices.SortedFunc(slices.Values(peers), func(x, y status.Peer) int { return x.Addr.Compare(y.Addr) }) {
 		if p.Addr.Is6() != six {
 			continue
 		}
-		state := "start"
-		if p.Up {
-			state = "up"
-		}
-		t.Row(p.Addr.String(), types[p.Type], state, bird.Since(p.Since, now), strings.TrimSpace(p.State+" "+p.Info))
+		t.Row(p.Addr.String(), p.Type.Words(), p.Proto(), bird.Since(p.Since, now), strings.TrimSpace(p.State+" "+p.Info))
 	}
 	if len(t.Rows) == 0 {
 		version := "4"
@@ -141,7 +134,22 @@ func describe(st status.Status, now time.Time) string {
 	for _, f := range p.Faults {
 		line("Fault", "%s", f)
 	}
+	for _, p := range st.Peers {
+		line("Peer "+p.Addr.String(), "%s", describePeer(p, now))
+	}
 	return b.String()
+}
+
+// describePeer is what the table of sessions has no room for.
+func describePeer(p status.Peer, now time.Time) string {
+	text := fmt.Sprintf("AS %d, %d paths, %d sessions so far, %d UPDATEs in and %d out", p.AS, p.Received, p.Sessions, p.UpdatesIn, p.UpdatesOut)
+	if p.Restarting {
+		text += "; it is gone without a word, and its routes are kept for now"
+	}
+	if p.Reason != "" && !p.At.IsZero() {
+		text += fmt.Sprintf("; %s ago: %s", now.Sub(p.At).Round(time.Second), p.Reason)
+	}
+	return text
 }
 
 func prefix(p netip.Prefix) string {

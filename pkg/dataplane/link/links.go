@@ -25,7 +25,7 @@ const node = ""
 // lookEvery is the pause between looks at the sysctls for which there is no event.
 const lookEvery = 900 * time.Millisecond
 
-// linger is how long a VXLAN device that is wanted no more stays: other nodes hear of the change later, and send to it until
+// linger is how long a tunnel device that is wanted no more stays: other nodes hear of the change later, and send to it until
 // they do.
 const linger = 2 * time.Second
 
@@ -58,7 +58,9 @@ type Links struct {
 	mu         sync.Mutex // never held during a call to the kernel
 	forwarding Families
 	vxlan      map[string]model.VXLAN // nil until it is known
-	vxlanIndex map[string]int
+	index      map[string]int         // of our tunnel devices
+	ipip       *model.IPIP
+	ipipKnown  bool                 // whether it is wanted
 	unwanted   map[string]time.Time // since when a device of ours is
 	endpoints  map[string]endpoint
 	dirty      map[string]bool // devices to look at
@@ -68,7 +70,7 @@ type Links struct {
 func New(c *netlink.Conn, proc string, log *slog.Logger, hooks reconcile.Hooks) *Links {
 	l := &Links{
 		conn: c, proc: procSys(proc), log: log.With("subsystem", "link"), deletes: make(chan struct{}, maxDeletes),
-		vxlanIndex: map[string]int{}, unwanted: map[string]time.Time{}, endpoints: map[string]endpoint{}, dirty: map[string]bool{},
+		index: map[string]int{}, unwanted: map[string]time.Time{}, endpoints: map[string]endpoint{}, dirty: map[string]bool{},
 	}
 	l.loop = reconcile.NewLoop(l, l.log, hooks)
 	return l
@@ -93,16 +95,24 @@ func (l *Links) SetVXLAN(devices []model.VXLAN) {
 		delete(l.unwanted, v.Name)
 	}
 	for _, name := range ours {
-		if _, wanted := l.vxlan[name]; !wanted && l.unwanted[name].IsZero() {
-			l.unwanted[name] = time.Now()
-			time.AfterFunc(linger, func() {
-				l.mu.Lock()
-				defer l.mu.Unlock()
-				l.mark(name)
-			})
+		if _, wanted := l.vxlan[name]; !wanted {
+			l.lingers(name)
 		}
 		l.mark(name)
 	}
+}
+
+// lingers notes that a device is not wanted from now on, and has it looked at when it need not stay.
+func (l *Links) lingers(name string) {
+	if !l.unwanted[name].IsZero() {
+		return
+	}
+	l.unwanted[name] = time.Now()
+	time.AfterFunc(linger, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.mark(name)
+	})
 }
 
 // SetEndpoints says which pods' devices there are, at the start of the agent. The latest call counts.
@@ -170,7 +180,7 @@ func (l *Links) mark(name string) {
 func (l *Links) Resync(context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.dirty[node] = true
+	l.dirty[node], l.dirty[tunl0] = true, true
 	for _, name := range ours {
 		l.dirty[name] = true
 	}
@@ -213,8 +223,11 @@ func (l *Links) retry(names ...string) {
 }
 
 func (l *Links) mend(name string) error {
-	if name == node {
+	switch name {
+	case node:
 		return l.mendForwarding()
+	case tunl0:
+		return l.mendIPIP()
 	}
 	l.mu.Lock()
 	v, wanted := l.vxlan[name]
@@ -244,7 +257,7 @@ func (l *Links) event(e netlink.Event) {
 		}
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		if a, ok := e.Addr(); ok && !e.Own {
-			for name, index := range l.vxlanIndex {
+			for name, index := range l.index {
 				if index == a.Index {
 					l.mark(name)
 				}
@@ -269,6 +282,9 @@ func (l *Links) linkEvent(dev netlink.Link, deleted bool) {
 	if slices.Contains(ours[:], dev.Name) && !deleted {
 		l.mark(dev.Name)
 	}
+	if dev.Name == tunl0 || dev.Index == l.index[tunl0] { // it may have been given another name
+		l.mark(tunl0)
+	}
 }
 
 func (l *Links) netconfEvent(index int) {
@@ -281,7 +297,7 @@ func (l *Links) netconfEvent(index int) {
 			l.mark(name)
 		}
 	}
-	for name, at := range l.vxlanIndex {
+	for name, at := range l.index {
 		if at == index {
 			l.mark(name)
 		}

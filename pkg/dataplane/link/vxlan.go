@@ -29,19 +29,19 @@ func (l *Links) mendVXLAN(v model.VXLAN) error {
 		return err
 	}
 	l.mu.Lock()
-	l.vxlanIndex[v.Name] = have.Index
+	l.index[v.Name] = have.Index
 	l.mu.Unlock()
-	return errors.Join(l.mendAddr(have.Index, v.Addr), l.mendChecksum(v), l.mendFilter(v))
+	return errors.Join(l.mendAddr(have.Index, v.Addr), l.mendChecksum(v), l.mendFilter(v.Name))
 }
 
 // mendFilter keeps strict reverse path filtering off the device: while modes change, and for what nodes themselves send,
 // a packet may come in by another way than its answer leaves.
-func (l *Links) mendFilter(v model.VXLAN) error {
-	if v.Addr.Is6() {
-		return nil // has no such switch
+func (l *Links) mendFilter(dev string) error {
+	if dev == ours[1] {
+		return nil // IPv6 has no such switch
 	}
 	return l.conn.Do(func() error {
-		return l.proc.put([]model.Sysctl{{Path: "net/ipv4/conf/" + v.Name + "/rp_filter", Value: "2"}})
+		return l.proc.put([]model.Sysctl{{Path: "net/ipv4/conf/" + dev + "/rp_filter", Value: "2"}})
 	})
 }
 
@@ -131,7 +131,7 @@ func (l *Links) mendAddr(index int, addr netip.Addr) error {
 // removeVXLAN removes a device of ours that isn't wanted.
 func (l *Links) removeVXLAN(name string) error {
 	l.mu.Lock()
-	delete(l.vxlanIndex, name)
+	delete(l.index, name)
 	l.mu.Unlock()
 	if index, _ := l.conn.Index(name); index == 0 {
 		return nil

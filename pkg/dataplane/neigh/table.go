@@ -239,6 +239,10 @@ func (t *Table) event(e netlink.Event) {
 		switch {
 		case !ours && !wanted:
 			return
+		case k.fdb && !k.ip.IsValid() && !e.Deleted():
+			// Linux before 6.13 tells of each new entry once more without its destination, and not as our own doing.
+			t.loop.KickResync()
+			return
 		case e.Deleted() || absent(n):
 			t.entries.Lost(k)
 		default:

@@ -50,21 +50,22 @@ func (t *Table) Resync(context.Context) error {
 func (t *Table) take(all map[key]netlink.Route, twice []netlink.Route) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.tryTaken()
 	for k, r := range all {
-		if r.Proto == model.ProtoMargay {
+		if t.ours(r) {
 			continue
 		}
-		if _, wanted := t.routes.Wanted(k); !wanted {
+		if want, wanted := t.routes.Wanted(k); !wanted || want.Proto == model.ProtoBIRD {
 			delete(all, k)
 		}
 	}
 	t.surplus = nil
 	for _, r := range twice {
-		if r.Proto != model.ProtoMargay {
+		if !t.ours(r) {
 			continue
 		}
 		k := keyOf(r)
-		if want, _ := t.routes.Wanted(k); r == want && all[k].Proto == model.ProtoMargay {
+		if want, _ := t.routes.Wanted(k); r == want && t.ours(all[k]) {
 			all[k], r = r, all[k]
 		}
 		t.surplus = append(t.surplus, r)
@@ -72,10 +73,13 @@ func (t *Table) take(all map[key]netlink.Route, twice []netlink.Route) {
 	t.routes.Listed(all)
 }
 
-// protos returns the protocols that wanted routes have, besides our own.
+// protos returns our protocols and those that wanted routes have.
 func (t *Table) protos() []uint8 {
 	protos := []uint8{model.ProtoMargay, model.ProtoBoot}
-	for _, r := range t.cluster {
+	if t.learned.known {
+		protos = append(protos, model.ProtoBIRD)
+	}
+	for _, r := range t.cluster.routes {
 		if p := uint8(r.Proto); !slices.Contains(protos, p) {
 			protos = append(protos, p)
 		}
@@ -86,14 +90,14 @@ func (t *Table) protos() []uint8 {
 // Apply writes what is missing and removes what is too much.
 func (t *Table) Apply(ctx context.Context) error {
 	t.mu.Lock()
-	if !t.clusterKnown || !t.listed {
+	if !t.cluster.known || !t.listed {
 		t.mu.Unlock()
 		return nil
 	}
 	put, remove := t.routes.Dirty(compareKeys)
 	surplus := t.surplus
 	t.surplus = nil
-	sweep := t.podsKnown
+	sweep, complete := t.podsKnown, t.complete
 	t.mu.Unlock()
 
 	var failed reconcile.Failures
@@ -113,7 +117,9 @@ func (t *Table) Apply(ctx context.Context) error {
 		failed.Add(t.applyRemove(k))
 	}
 	for _, r := range surplus {
-		failed.Add(t.conn.DeleteRoute(r))
+		if r.Proto != model.ProtoBIRD || complete {
+			failed.Add(t.conn.DeleteRoute(r))
+		}
 	}
 	return failed.Err()
 }
@@ -139,7 +145,7 @@ func (t *Table) applyRemove(k key) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	have, there := t.routes.Known(k)
-	if _, wanted := t.routes.Wanted(k); wanted || !there {
+	if _, wanted := t.routes.Wanted(k); wanted || !there || have.Proto == model.ProtoBIRD && !t.complete {
 		return nil
 	}
 	if err := t.conn.DeleteRoute(have); err != nil {
@@ -158,7 +164,7 @@ func (t *Table) event(e netlink.Event) {
 		}
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		t.linkEvent(e)
-	case unix.RTM_DELADDR:
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		a, ok := e.Addr()
 		if !ok {
 			return
@@ -166,8 +172,11 @@ func (t *Table) event(e netlink.Event) {
 		t.mu.Lock()
 		_, ours := t.devs.Name(a.Index)
 		t.mu.Unlock()
-		if ours {
+		switch {
+		case ours && e.Deleted():
 			t.loop.KickResync()
+		case ours: // a next hop may be on the link now
+			t.loop.Kick()
 		}
 	}
 }
@@ -180,15 +189,10 @@ func (t *Table) routeEvent(e netlink.Event) {
 	k := keyOf(r)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_, wanted := t.routes.Wanted(k)
-	if !wanted && r.Proto != model.ProtoMargay {
+	if _, wanted := t.routes.Wanted(k); !wanted && !t.ours(r) {
 		return
 	}
-	if e.Deleted() {
-		t.routes.Lost(k)
-	} else {
-		t.routes.Have(k, r)
-	}
+	t.note(k, r, e.Deleted())
 	if t.routes.IsDirty(k) {
 		t.loop.Kick()
 	}
@@ -199,7 +203,11 @@ func (t *Table) linkEvent(e netlink.Event) {
 	defer t.mu.Unlock()
 	names, lost := t.devs.Event(e)
 	if lost != 0 {
-		t.routes.LostIf(func(_ key, r netlink.Route) bool { return r.OIF == lost })
+		t.letGo(lost)
+	}
+	if l, ok := e.Link(); ok && len(t.taken) > 0 && (e.Deleted() || !l.Up) {
+		t.tryTaken() // what others had there may be gone without an event
+		t.loop.Kick()
 	}
 	t.changed(names)
 	if len(names) > 0 {
@@ -215,12 +223,14 @@ func (t *Table) changed(devs []string) {
 				t.refresh(dst)
 			}
 		}
-		if !t.clusterDevs[dev] {
-			continue
-		}
-		for dst, r := range t.cluster {
-			if r.Dev == dev {
-				t.refresh(dst)
+		for _, s := range []source{t.cluster, t.learned} {
+			if !s.devs[dev] {
+				continue
+			}
+			for dst, r := range s.routes {
+				if r.Dev == dev || r.Others != "" {
+					t.refresh(dst)
+				}
 			}
 		}
 	}
@@ -240,8 +250,14 @@ func (t *Table) Count() (v4, v6 int) {
 	for dst := range t.endpoints {
 		count(dst)
 	}
-	for dst := range t.cluster {
+	for dst := range t.cluster.routes {
 		if _, pod := t.endpoints[dst]; !pod {
+			count(dst)
+		}
+	}
+	for dst := range t.learned.routes {
+		_, pod := t.endpoints[dst]
+		if _, cluster := t.cluster.routes[dst]; !pod && !cluster {
 			count(dst)
 		}
 	}

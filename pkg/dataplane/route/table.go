@@ -3,7 +3,6 @@ package route
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/netlink"
@@ -39,54 +37,76 @@ func compareKeys(a, b key) int {
 	return cmp.Or(a.dst.Compare(b.dst), cmp.Compare(a.metric, b.metric), cmp.Compare(a.tos, b.tos))
 }
 
+// source is one list of wanted routes by destination.
+type source struct {
+	routes map[netip.Prefix]model.Route
+	devs   map[string]bool
+	known  bool
+}
+
 // Table is the main routing table as far as it is ours. All methods may be called from any goroutine.
 type Table struct {
 	conn *netlink.Conn
+	log  *slog.Logger
 	loop *reconcile.Loop
 
-	mu                      sync.Mutex // held for one kernel write at most, never during a listing
-	devs                    *netlink.Devices
-	routes                  *reconcile.Tracker[key, netlink.Route]
-	cluster, endpoints      map[netip.Prefix]model.Route
-	clusterDevs             map[string]bool
-	clusterKnown, podsKnown bool
-	listed                  bool // the kernel was listed since the last wanted route that a listing must look for
-	surplus                 []netlink.Route
+	mu               sync.Mutex // held for one kernel write at most, never during a listing
+	devs             *netlink.Devices
+	routes           *reconcile.Tracker[key, netlink.Route]
+	cluster, learned source
+	complete         bool         // learned is all that there is
+	taken            map[key]bool // somebody else has what is wanted for learned; false: it is time to try again
+	endpoints        map[netip.Prefix]model.Route
+	podsKnown        bool
+	listed           bool // the kernel was listed since the last wanted route that a listing must look for
+	surplus          []netlink.Route
 }
 
 // New returns a table that does nothing yet. The Conn must be this table's own.
 func New(c *netlink.Conn, log *slog.Logger, hooks reconcile.Hooks) *Table {
 	t := &Table{
-		conn: c, devs: c.Devices(), routes: reconcile.NewTracker[key, netlink.Route](),
-		cluster: map[netip.Prefix]model.Route{}, endpoints: map[netip.Prefix]model.Route{},
+		conn: c, log: log.With("subsystem", "route"), devs: c.Devices(), routes: reconcile.NewTracker[key, netlink.Route](),
+		taken: map[key]bool{}, endpoints: map[netip.Prefix]model.Route{},
 	}
-	t.loop = reconcile.NewLoop(t, log.With("subsystem", "route"), hooks)
+	t.loop = reconcile.NewLoop(t, t.log, hooks)
 	return t
 }
 
 // SetCluster says which routes there should be besides the pods' ones. The first call means that the datastore is in
 // sync. The latest call counts.
 func (t *Table) SetCluster(routes []model.Route) {
-	next := make(map[netip.Prefix]model.Route, len(routes))
-	devs := map[string]bool{}
-	for _, r := range routes {
-		r.Dst = r.Dst.Masked()
-		next[r.Dst] = r
-		devs[r.Dev] = true
-	}
+	next := newSource(routes)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	last := t.cluster
-	t.cluster, t.clusterDevs, t.clusterKnown = next, devs, true
-	for dst := range last {
-		if _, ok := next[dst]; !ok {
+	t.set(&t.cluster, next)
+}
+
+func newSource(routes []model.Route) source {
+	s := source{routes: make(map[netip.Prefix]model.Route, len(routes)), devs: map[string]bool{}, known: true}
+	for _, r := range routes {
+		r.Dst = r.Dst.Masked()
+		s.routes[r.Dst] = r
+		s.devs[r.Dev] = true
+		for _, h := range r.Others.List() {
+			s.devs[h.Dev] = true
+		}
+	}
+	return s
+}
+
+// set puts next in the place of a source.
+func (t *Table) set(s *source, next source) {
+	last := *s
+	*s = next
+	for dst := range last.routes {
+		if _, ok := next.routes[dst]; !ok {
 			t.refresh(dst)
 		}
 	}
-	for dst, r := range next {
-		if old, ok := last[dst]; !ok || old != r {
+	for dst, r := range next.routes {
+		if old, ok := last.routes[dst]; !ok || old != r {
 			t.refresh(dst)
-			t.listed = t.listed && r.Proto == model.ProtoMargay
+			t.listed = t.listed && (r.Proto == model.ProtoMargay || r.Proto == model.ProtoBIRD)
 		}
 	}
 	if t.listed {
@@ -155,7 +175,7 @@ func (t *Table) DeleteEndpoint(prefixes ...netip.Prefix) {
 		dev := t.endpoints[dst].Dev
 		delete(t.endpoints, dst)
 		t.refresh(dst)
-		if !t.clusterDevs[dev] && !t.endpointOn(dev) {
+		if !t.cluster.devs[dev] && !t.learned.devs[dev] && !t.endpointOn(dev) {
 			t.devs.Forget(dev)
 		}
 		if t.routes.IsDirty(wantedKey(dst)) {
@@ -203,84 +223,4 @@ func (t *Table) Run(ctx context.Context) error {
 	g.Go(func() error { return events.Run(ctx, t.event, t.loop.KickResync) })
 	g.Go(func() error { return t.loop.Run(ctx) })
 	return g.Wait()
-}
-
-// refresh works out what dst should be. Pods come before the cluster's routes.
-func (t *Table) refresh(dst netip.Prefix) {
-	k := wantedKey(dst)
-	r, ok := t.endpoints[dst]
-	if !ok {
-		r, ok = t.cluster[dst]
-	}
-	if ok {
-		t.routes.Want(k, t.resolve(r))
-		return
-	}
-	want, wanted := t.routes.Wanted(k)
-	t.routes.Unwant(k)
-	have, there := t.routes.Known(k)
-	ours := have.Proto == model.ProtoMargay || wanted && have == want && have.Proto != model.ProtoBoot
-	if there && !ours {
-		t.routes.Lost(k) // nothing to remove: not ours, or it goes with its device
-	}
-}
-
-// resolve turns a wanted route into what the kernel should list. Without a usable device its OIF is 0.
-func (t *Table) resolve(r model.Route) netlink.Route {
-	k := wantedKey(r.Dst)
-	out := netlink.Route{Dst: k.dst, Metric: k.metric, Proto: uint8(r.Proto), Type: unix.RTN_UNICAST}
-	if r.Kind == model.RouteBlackhole {
-		out.Type = unix.RTN_BLACKHOLE
-		return out
-	}
-	out.OIF, out.Gw, out.OnLink = t.devs.Index(r.Dev), r.Via, r.OnLink
-	if !r.Via.IsValid() && r.Dst.Addr().Is4() {
-		out.Scope = unix.RT_SCOPE_LINK
-	}
-	return out
-}
-
-// put writes the route of k if it is wanted and not there.
-func (t *Table) put(k key) error {
-	want, ok := t.routes.Wanted(k)
-	if !ok || !t.routes.IsDirty(k) || want.Type == unix.RTN_UNICAST && want.OIF == 0 {
-		return nil
-	}
-	err := t.conn.PutRoute(want)
-	switch {
-	case errors.Is(err, unix.EEXIST):
-		err = t.putFirst(want)
-	case errors.Is(err, unix.EINVAL) && want.OnLink && want.Dst.Addr().Is6():
-		err = t.putOnLink6(want)
-	}
-	if err != nil {
-		return err
-	}
-	t.routes.Have(k, want)
-	return nil
-}
-
-// putFirst puts a route that stands behind another one for the same destination.
-func (t *Table) putFirst(r netlink.Route) error {
-	if err := t.conn.DeleteRoute(r); err != nil {
-		return err
-	}
-	return t.conn.PutRoute(r)
-}
-
-// putOnLink6 puts an on-link route whose next hop the kernel finds on another device as yet, mostly because of the very
-// route that is to be replaced. A passing route to the next hop itself shows it the right device.
-func (t *Table) putOnLink6(r netlink.Route) error {
-	hop := netlink.Route{Dst: netip.PrefixFrom(r.Gw, r.Gw.BitLen()), Metric: r.Metric, Type: r.Type, Proto: r.Proto, OIF: r.OIF}
-	if err := t.conn.PutRoute(hop); err != nil {
-		return err
-	}
-	err := t.conn.PutRoute(r)
-	switch before, ours := t.routes.Known(keyOf(hop)); {
-	case hop.Dst == r.Dst:
-		return err
-	case ours:
-		return errors.Join(err, t.conn.PutRoute(before))
-	}
-	return errors.Join(err, t.conn.DeleteRoute(hop))
 }

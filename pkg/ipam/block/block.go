@@ -28,6 +28,7 @@ const (
 	AttrType      = "type"
 	AttrTimestamp = "timestamp"
 
+	TypeIPIP   = "ipipTunnelAddress"
 	TypeVXLAN4 = "vxlanTunnelAddress"
 	TypeVXLAN6 = "vxlanV6TunnelAddress"
 )

@@ -37,7 +37,7 @@ const (
 
 // tunnelTypes are the values of the attribute "type" (Calico's).
 var tunnelTypes = map[string]Kind{
-	"ipipTunnelAddress": TunnelIPIP, block.TypeVXLAN4: TunnelVXLAN4, block.TypeVXLAN6: TunnelVXLAN6,
+	block.TypeIPIP: TunnelIPIP, block.TypeVXLAN4: TunnelVXLAN4, block.TypeVXLAN6: TunnelVXLAN6,
 	"wireguardTunnelAddress": TunnelWireguard4, "wireguardV6TunnelAddress": TunnelWireguard6,
 }
 

@@ -5,6 +5,7 @@ package nstest
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"runtime"
@@ -67,6 +68,18 @@ func Need(tb testing.TB, what string) {
 		tb.Fatalf("NEEDS %s", what)
 	}
 	tb.Skipf("SKIPPED: NEEDS %s", what)
+}
+
+// NeedIPIP ends the test when the kernel has no IPIP: test/guest runs it, by its name, in one that has.
+func (n *NS) NeedIPIP(tb testing.TB) {
+	tb.Helper()
+	err := n.conn.AddIPIP("tunl0")
+	switch {
+	case errors.Is(err, netlink.ErrNoIPIP) && os.Getenv("MARGAY_GUEST") == "":
+		tb.Skip("SKIPPED: this kernel has no IPIP. LEFT TO test/guest, which runs this test in one that has")
+	case err != nil:
+		tb.Fatal(err)
+	}
 }
 
 // Conn opens a Conn in the namespace, closed at the end of the test.
