@@ -101,7 +101,9 @@ func (c *cluster) readNode(n corev1.Node, pods []corev1.Pod) (node, error) {
 		var err1, err2 error
 		annotation := func(name string) string { return n.Annotations["projectcalico.org/"+name] }
 		out.addr[f], err1 = netip.ParsePrefix(annotation(f.String() + "Address"))
-		out.tunnel[f], err2 = netip.ParseAddr(annotation(f.String() + "VXLANTunnelAddr"))
+		if text := annotation(f.String() + "VXLANTunnelAddr"); text != "" { // none where no pool has a VXLAN mode
+			out.tunnel[f], err2 = netip.ParseAddr(text)
+		}
 		out.mac[f] = annotation(pick(f, "VXLANTunnelMACAddr", "VXLANTunnelMACAddrV6"))
 		if err := errors.Join(err1, err2); err != nil {
 			return node{}, fmt.Errorf("read annotations of node %s: %w", n.Name, err)
