@@ -83,18 +83,24 @@ func (n *Node) State() State {
 		n.lab.t.Fatal(err)
 	}
 	defer c.Close()
-	names := n.NS.names()
-	s, err := routeLines(c, names)
-	if err == nil {
-		var more State
-		more, err = vxlanLines(c, names)
-		s = append(s, more...)
+	s, err := stateOf(c, n.NS.names())
+	for try := 0; errors.Is(err, unix.ENODEV) && try < 5; try++ { // a device went while it was looked at
+		s, err = stateOf(c, n.NS.names())
 	}
 	if err != nil {
 		n.lab.t.Fatalf("%s: %v", n.Name, err)
 	}
 	slices.Sort(s)
 	return s
+}
+
+func stateOf(c *netlink.Conn, names map[int]string) (State, error) {
+	s, err := routeLines(c, names)
+	if err != nil {
+		return nil, err
+	}
+	more, err := vxlanLines(c, names)
+	return append(s, more...), err
 }
 
 func routeLines(c *netlink.Conn, names map[int]string) (s State, err error) {
