@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,13 +23,7 @@ type speech struct {
 	services  *advertise.Directory
 	announced []bgp.Announcement // of Services, by the last plan
 	speaker   *bgp.Speaker
-	fresh     bool      // no agent before this one has left routes
-	synced    time.Time // since when the speaker is; the plan's alone
 }
-
-// sweepDelay is how long what an earlier agent had learned outlives the speaker's restart: a peer that restarts at the same
-// time says that it has told all before it has anything to tell.
-const sweepDelay = 5 * time.Second
 
 // newSpeech has the agent speak BGP once it runs. A node on which nothing of ours is routed yet has told no peer of
 // anything that it could lose.
@@ -47,7 +40,7 @@ func (a *Agent) newSpeech() error {
 	}
 	a.speech = &speech{
 		known: peering.NewDirectory(a.store.Touch), services: advertise.NewDirectory(a.store.Touch),
-		speaker: bgp.New(bgp.Options{Log: a.log, Hooks: a.metrics.hooks("bgp"), Fresh: fresh}), fresh: fresh,
+		speaker: bgp.New(bgp.Options{Log: a.log, Hooks: a.metrics.hooks("bgp"), Fresh: fresh}),
 	}
 	a.bgp = newSessions(a.speech.speaker, a.born)
 	return nil
@@ -101,22 +94,6 @@ func (a *Agent) speak(ctx context.Context, g *errgroup.Group) {
 			}
 		}
 	})
-}
-
-// complete says whether peers have told all that they know, so that what an earlier agent had learned beside it may go.
-func (a *Agent) complete() bool {
-	s := a.speech
-	switch {
-	case s == nil:
-		return false
-	case !s.speaker.Synced():
-		s.synced = time.Time{}
-		return false
-	case s.synced.IsZero():
-		s.synced = time.Now()
-		time.AfterFunc(sweepDelay, a.store.Touch)
-	}
-	return s.fresh || time.Since(s.synced) >= sweepDelay
 }
 
 // learned returns what peers have told of, but for addresses of Services: kube-proxy sees to these on each node, and a packet

@@ -81,7 +81,8 @@ func (a *Agent) plan(ctx context.Context) error {
 		floating, floatingRoutes, bad = a.floating()
 		faults = append(faults, bad...)
 	}
-	complete := a.complete() // before what was learned is read: what comes in between is not missed then
+	// Before what was learned is read: what comes in between is not missed then.
+	complete := a.speech != nil && a.speech.speaker.Synced()
 	in := a.topologyInput(nodes, pools, self, params)
 	in.NAT.Floating = floating
 	wanted := topology.Build(in)

@@ -33,7 +33,7 @@ type Config struct {
 	RestartTime time.Duration `json:",omitempty"`
 	// LongLived is how much longer they shall keep them as a last resort (RFC 9494); 0: not at all.
 	LongLived time.Duration `json:",omitempty"`
-	// SyncWait is how long after a start Synced waits for peers that have not come up; 0: 10 s.
+	// SyncWait is how long after a start peers that have not come up hold back what we tell the others; 0: 10 s.
 	SyncWait time.Duration `json:",omitempty"`
 
 	Peers []Peer `json:",omitempty"`

@@ -29,9 +29,11 @@
 //
 // A restarted speaker has forgotten everything; its peers have not. It tells them in its OPENs that it has restarted and
 // that the kernel has gone on forwarding (RFC 4724), they keep its routes and tell theirs. When all peers that are up have
-// told theirs, and the others have had Config.SyncWait, it tells its own, ends the restart, and is Synced. Until
-// then its peers hear of no change; a node that just joined has no routes to lose, and Options.Fresh spares it that. Run ends without a notification, so that an orderly end is no
-// different from a kill; Stop tells that we are gone for good.
+// told theirs, and the others have had Config.SyncWait, it tells its own and ends the restart. Until then its peers hear of
+// no change; a node that just joined has no routes to lose, and Options.Fresh spares it that. Peers that restart at the
+// same time do not wait for each other's routes, so the speaker is Synced only when each of them has told its own, too:
+// what is in the kernel from before goes then, or after Config.RestartTime when a peer stays away. Run ends without a
+// notification, so that an orderly end is no different from a kill; Stop tells that we are gone for good.
 //
 // The other way round, a lost peer's routes stay, marked Stale, until it is back and has told everything, or its restart
 // time is over; where another peer's path is as good, that alone is used meanwhile. GoBGP makes no difference between a

@@ -11,7 +11,7 @@ import (
 	"github.com/osrg/gobgp/v3/pkg/server"
 )
 
-// instance is a running GoBGP server and what it was told. But for srv, notes and external it is Apply's alone.
+// instance is a running GoBGP server and what it was told. But for srv, notes, external and told it is Apply's alone.
 type instance struct {
 	srv     *server.BgpServer
 	stop    context.CancelFunc // ends the watch
@@ -25,6 +25,7 @@ type instance struct {
 	policy    string
 	unread    map[netip.Addr]bool // peers whose routes have a mark that the policy in force takes no more notice of
 	external  sync.Map            // peers of other ASes, netip.Addr
+	told      sync.Map            // of what has come since the start, end
 }
 
 func (i *instance) isExternal(peer netip.Addr) bool {

@@ -121,6 +121,40 @@ func passive(p Peer) Peer {
 	return p
 }
 
+// Two nodes restart at once, and one of them gets no answer from a third: it ends its restart late. The other does not take
+// itself to be in sync until it has heard its routes.
+func TestOverlappingRestarts(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 11, 12, 13)
+	configs := map[int]Config{11: node(11, peer4(12, 64512)), 12: node(12, passive(peer4(11, 64512)), peer4(13, 64512)), 13: node(13, passive(peer4(12, 64512)))}
+	all := map[int]*process{}
+	for n, c := range configs {
+		all[n] = speaker(t, l.hosts[n], c)
+	}
+	know := func(n, m int) bool { return all[n].path(block4(m)).NextHop.IsValid() }
+	within(t, "routes all ways", func() bool { return know(11, 12) && know(12, 11) && know(12, 13) && know(13, 12) })
+	kept := always(t, func() bool { return know(13, 12) })
+	all[11].kill()
+	all[12].kill()
+	l.hosts[13].Exec(t, "nft add table ip t", "nft add chain ip t o { type filter hook output priority 0 ; }", "nft add rule ip t o tcp sport 179 drop")
+	for n := 11; n <= 12; n++ {
+		all[n] = speaker(t, l.hosts[n], configs[n])
+	}
+	within(t, "each other's session", func() bool { return all[11].peer(v4(12)).State == Established })
+	took := within(t, "in sync", func() bool { return all[11].get().Synced })
+	if !know(11, 12) {
+		t.Errorf("in sync after %s without the routes of a peer that restarts, too", took)
+	}
+	l.hosts[13].Exec(t, "nft delete table ip t")
+	within(t, "the other in sync", func() bool { return all[12].get().Synced })
+	if !know(12, 11) || !know(12, 13) {
+		t.Errorf("in sync without all routes: %s", all[12].routes())
+	}
+	if bad, looks := kept(); bad > 0 {
+		t.Errorf("routes were missing at %d of %d looks", bad, looks)
+	}
+}
+
 // A peer is killed and comes back: its routes stay with us all the time. When it does not come back, they go when the
 // restart time is over, that it has told.
 func TestHelperKeepsRoutes(t *testing.T) {

@@ -62,8 +62,8 @@ func (s *Speaker) Changed() <-chan struct{} { return s.changed }
 // Paths returns the best paths to everything that was learned, those of one prefix next to each other.
 func (s *Speaker) Paths() []Path { return s.rib.list() }
 
-// Synced says whether Paths is complete: every peer that is up has told all it has, and all are up or were given the time
-// of SyncWait. What a restarted agent finds in the kernel beside Paths may be removed from then on, not before.
+// Synced says whether Paths is complete: every peer has told all it has, or RestartTime has passed since the start. What a
+// restarted agent finds in the kernel beside Paths may be removed from then on, not before.
 func (s *Speaker) Synced() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -120,7 +120,9 @@ func (s *Speaker) event(i *instance) func(*api.WatchEventResponse) {
 			return
 		case paths[0].Nlri == nil:
 			if addr, err := netip.ParseAddr(paths[0].NeighborIp); err == nil {
-				s.rib.told(addr, paths[0].Family.Afi == api.Family_AFI_IP6)
+				v6 := paths[0].Family.Afi == api.Family_AFI_IP6
+				s.rib.told(addr, v6)
+				i.told.Store(end{addr, v6}, true)
 			}
 		default:
 			if err := s.rib.update(paths, i.isExternal); err != nil {
@@ -172,23 +174,26 @@ func (s *Speaker) settle(ctx context.Context) {
 // sync ends our restart when all is learned or has had its time, first GoBGP's, then ours.
 func (s *Speaker) sync(ctx context.Context) (done bool) {
 	i := s.inst
-	if i.gate != nil && !i.ended {
+	if !i.ended {
 		if !i.complete(ctx) {
 			return false
 		}
-		if err := i.gate.open(); err != nil {
-			s.log.Warn("restart ends late", "err", err)
+		if i.gate != nil {
+			if err := i.gate.open(); err != nil {
+				s.log.Warn("restart ends late", "err", err)
+			}
 		}
-	} else if i.gate == nil && !i.complete(ctx) {
-		return false
+		i.ended = true
 	}
-	i.ended = true
 	if i.gate != nil {
 		if i.restarting(ctx) && time.Since(i.started) < 2*i.have.SyncWait {
 			return false
 		}
 		i.gate.close(ctx, i.srv)
 		i.gate = nil
+	}
+	if !i.heard(ctx) {
+		return false
 	}
 	s.mu.Lock()
 	s.synced = true
@@ -197,7 +202,8 @@ func (s *Speaker) sync(ctx context.Context) (done bool) {
 	return true
 }
 
-// complete says whether all peers are up, or have had the time for it, and those that are have told all they have.
+// complete says whether all peers are up, or have had the time for it, and those that are have told all they have. One
+// that restarts, too, counts as if it had: it waits for us (RFC 4724, 4.1).
 func (i *instance) complete(ctx context.Context) bool {
 	late := time.Since(i.started) >= i.have.SyncWait
 	all := true
@@ -214,6 +220,40 @@ func (i *instance) complete(ctx context.Context) bool {
 			if st := f.MpGracefulRestart.State; st.Received && !st.EndOfRibReceived {
 				all = all && time.Since(i.started) >= 2*i.have.SyncWait
 			}
+		}
+	})
+	return all
+}
+
+// end is a peer's End-of-RIB of a family.
+type end struct {
+	peer netip.Addr
+	v6   bool
+}
+
+// heard says whether all peers have told all they have since our start: also those that restart, which do so when their
+// own restart ends, and those that are not up. It waits for them no longer than they would keep our routes.
+func (i *instance) heard(ctx context.Context) bool {
+	since := time.Since(i.started)
+	if since >= max(i.have.RestartTime, 2*i.have.SyncWait) {
+		return true
+	}
+	all := true
+	_ = i.srv.ListPeer(ctx, &api.ListPeerRequest{}, func(p *api.Peer) {
+		addr, err := netip.ParseAddr(p.Conf.NeighborAddress)
+		if err != nil || i.ours(addr) && i.gate != nil {
+			return
+		}
+		marks := false // a peer that knows graceful restart marks the end; for others a moment must do
+		for _, f := range p.AfiSafis {
+			if f.MpGracefulRestart.State.Received {
+				marks = true
+				_, told := i.told.Load(end{addr, f.Config.Family.Afi == api.Family_AFI_IP6})
+				all = all && told
+			}
+		}
+		if !marks {
+			all = all && p.State.SessionState == api.PeerState_ESTABLISHED && since >= 2*i.have.SyncWait
 		}
 	})
 	return all
