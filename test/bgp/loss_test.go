@@ -49,7 +49,8 @@ func TestLoss(t *testing.T) {
 	}
 	meet(t, c.pods)
 
-	c.killed()
+	c.killed(c.one)
+	c.killed(l.Nodes...)
 	c.upgraded()
 	others := addresses(l.Nodes[1:]...)
 	c.renewed("the mesh's password changed", others, func() { password(t, l, "mesh", "second") })
@@ -77,14 +78,22 @@ func (c *change) mesh() {
 	}
 }
 
-func (c *change) killed() {
+// killed kills agents at once; they come back one after the other.
+func (c *change) killed(nodes ...*lab.Node) {
 	p := ring(c.pods...)
-	c.one.Kill()
-	time.Sleep(300 * time.Millisecond)
-	c.one.Start()
-	c.one.WaitReady(patience)
+	for _, n := range nodes {
+		n.Kill()
+	}
+	for _, n := range nodes {
+		time.Sleep(300 * time.Millisecond)
+		n.Start()
+	}
+	for _, n := range nodes {
+		n.WaitReady(patience)
+	}
 	c.mesh()
-	p.stop(c.t, c.Lab, "agent killed", true)
+	time.Sleep(3 * time.Second) // what is swept too early would go now
+	p.stop(c.t, c.Lab, fmt.Sprintf("agents killed: %d", len(nodes)), true)
 }
 
 func (c *change) upgraded() {
