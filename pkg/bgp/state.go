@@ -162,7 +162,7 @@ func (s *Speaker) settle(ctx context.Context) {
 	next, changed := s.rib.release(time.Now(), wanted)
 	if !s.Synced() {
 		changed = s.sync(ctx) || changed
-		s.pace.Reset(100 * time.Millisecond)
+		s.pace.Reset(max(100*time.Millisecond, time.Since(s.inst.started)/20)) // a peer may be away for long
 	} else if !next.IsZero() {
 		s.pace.Reset(time.Until(next) + time.Millisecond)
 	}
