@@ -102,7 +102,7 @@ func TestExports(t *testing.T) {
 		{"10.9.1.0/26", false, false, false},
 	} {
 		x := &route{prefix: prefix(tc.route), local: tc.local}
-		if a, b := c.exports(&in, x), c.exports(&out, x); a != tc.internal || b != tc.external {
+		if a, b := c.exports(&in, x, c.own()), c.exports(&out, x, c.own()); a != tc.internal || b != tc.external {
 			t.Errorf("%s, local %t: internal %t, external %t", tc.route, tc.local, a, b)
 		}
 	}

@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -83,7 +84,7 @@ func TestECMP(t *testing.T) {
 	conf := `protocol static { ipv4; route 192.168.50.0/24 blackhole; }
 protocol bgp n { local %A as 65000; neighbor 192.168.10.11 as 64512; multihop; graceful restart on; connect delay time 1; connect retry time 1; error wait time 1,2; ipv4 { import all; export all; }; }`
 	a := l.bird(12, conf)
-	l.bird(13, conf)
+	b := l.bird(13, conf)
 	s := speaker(t, l.hosts[11], node(11, peer4(12, 65000), peer4(13, 65000)))
 	within(t, "two paths", func() bool {
 		return s.routes() == "192.168.50.0/24 via 192.168.10.12\n192.168.50.0/24 via 192.168.10.13"
@@ -94,8 +95,51 @@ protocol bgp n { local %A as 65000; neighbor 192.168.10.11 as 64512; multihop; g
 	within(t, "two paths again", func() bool { return strings.Count(s.routes(), "\n") == 1 })
 	a.kill()
 	within(t, "one path while the other router is gone", func() bool { return s.routes() == "192.168.50.0/24 via 192.168.10.13" })
+	b.birdc("disable static1")
+	within(t, "the stale path, as the only one", func() bool { return s.routes() == "192.168.50.0/24 via 192.168.10.12" })
+	b.birdc("enable static1")
+	within(t, "no stale path beside a fresh one", func() bool { return s.routes() == "192.168.50.0/24 via 192.168.10.13" })
 	a.start()
 	within(t, "two paths when it is back", func() bool { return strings.Count(s.routes(), "\n") == 1 })
+}
+
+// What may leave changes while the session stays: what may not any longer is withdrawn, and told again later.
+func TestWithheldLater(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 11, 12, 13)
+	inner := l.bird(12, birdMesh)
+	outer := l.bird(13, `protocol bgp n { local %A as 65000; neighbor 192.168.10.11 as 64512; multihop; graceful restart on;
+	connect delay time 1; connect retry time 1; error wait time 1,2; ipv4 { import all; export none; }; }`)
+	c := node(11, peer4(12, 64512), peer4(13, 65000))
+	s := speaker(t, l.hosts[11], c)
+	const borrowed = "10.12.1.7/32"
+	have := func(what string, ours, others, one bool) {
+		t.Helper()
+		within(t, what, func() bool {
+			return inner.has(block4(11)) == ours && outer.has(block4(11)) == ours && outer.has(block4(12)) == others && outer.has(borrowed) == one
+		})
+	}
+	have("all", true, true, true)
+	c.Withhold = []netip.Prefix{prefix("10.11.0.0/16")}
+	s.set(c)
+	have("ours is withheld", false, true, true)
+	c.Withhold = nil
+	s.set(c)
+	have("ours is told again", true, true, true)
+	c.Announce = append(c.Announce, Announcement{Prefix: prefix("10.12.1.0/26")})
+	s.set(c)
+	have("within what is ours now", true, true, false)
+	c.Transit = nil
+	s.set(c)
+	have("nothing is passed on", true, false, false)
+	c.Transit = []netip.Prefix{prefix("10.0.0.0/8")}
+	s.set(c)
+	have("passed on again", true, true, false)
+	for _, n := range []int{12, 13} {
+		if p := s.peer(v4(n)); p.State != Established || p.Sessions != 1 {
+			t.Errorf("the session with %d was touched: %+v", n, p)
+		}
+	}
 }
 
 // Filters and all else that decides what a peer is told, against the plain evaluation of the same rules; all changes are
@@ -148,7 +192,7 @@ func TestFiltersTellWhatTheySay(t *testing.T) {
 				if a.Prefix.Addr().Is6() {
 					p = &c.Peers[1]
 				}
-				if c.exports(p, x) != strings.Contains(told, "\n"+a.Prefix.String()+" ") {
+				if c.exports(p, x, c.own()) != strings.Contains(told, "\n"+a.Prefix.String()+" ") {
 					return false
 				}
 			}

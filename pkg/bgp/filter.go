@@ -231,8 +231,8 @@ func (c *Config) chain(filters []string, export, v6 bool) (rules []Rule) {
 	return rules
 }
 
-// exports says whether a peer is told a route.
-func (c *Config) exports(p *Peer, x *route) bool {
+// exports says whether a peer is told a route; own is what c.own returns.
+func (c *Config) exports(p *Peer, x *route, own []netip.Prefix) bool {
 	within := func(all []netip.Prefix) bool {
 		return slices.ContainsFunc(all, func(n netip.Prefix) bool { return n.Bits() <= x.prefix.Bits() && n.Contains(x.prefix.Addr()) })
 	}
@@ -245,7 +245,7 @@ func (c *Config) exports(p *Peer, x *route) bool {
 		return false
 	case x.local:
 		return true
-	case external && within(c.own()):
+	case external && within(own):
 		return false
 	}
 	return within(c.Transit)

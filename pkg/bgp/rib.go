@@ -41,10 +41,11 @@ type rib struct {
 	mu   sync.Mutex
 	live map[netip.Prefix][]Path
 	held map[netip.Addr]*hold
+	down map[netip.Addr]bool // peers whose session is over
 }
 
 func newRIB() *rib {
-	return &rib{live: map[netip.Prefix][]Path{}, held: map[netip.Addr]*hold{}}
+	return &rib{live: map[netip.Prefix][]Path{}, held: map[netip.Addr]*hold{}, down: map[netip.Addr]bool{}}
 }
 
 // update takes in all best paths of one prefix; none that is learned means that it is gone.
@@ -107,11 +108,15 @@ func (r *rib) hold(peer netip.Addr, until time.Time) {
 		h.paths = old.paths
 	}
 	for prefix, paths := range r.live {
+		var its []Path
 		for _, p := range paths {
 			if p.Peer == peer {
 				p.Stale = true
-				h.paths[prefix] = []Path{p}
+				its = append(its, p)
 			}
+		}
+		if len(its) > 0 {
+			h.paths[prefix] = its
 		}
 	}
 	r.held[peer] = h
@@ -129,9 +134,13 @@ func (r *rib) state(peer netip.Addr, up bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if up {
+		delete(r.down, peer)
 		return
 	}
-	r.mark(peer, true, func(netip.Prefix) bool { return true })
+	if !r.down[peer] { // what comes later of it is said to be stale
+		r.down[peer] = true
+		r.mark(peer, true, func(netip.Prefix) bool { return true })
+	}
 	if h := r.held[peer]; h != nil {
 		h.down = true
 	}
@@ -191,7 +200,7 @@ func fromAPI(p *api.Path) (out Path, learned bool, err error) {
 	if err != nil {
 		return out, false, fmt.Errorf("read path: %w", err)
 	}
-	out.Prefix = netip.PrefixFrom(addr, int(nlri.PrefixLen))
+	out.Prefix, out.Stale = netip.PrefixFrom(addr, int(nlri.PrefixLen)), p.Stale
 	out.Peer, err = netip.ParseAddr(p.NeighborIp)
 	if p.IsWithdraw || err != nil { // what we announce has no neighbour
 		return out, false, nil

@@ -72,6 +72,13 @@ func TestRIBHolds(t *testing.T) {
 	}
 	check(r, "not wanted", "10.2.0.0/26-10.0.0.2")
 
+	// Two paths of one peer, and GoBGP starts anew.
+	r = newRIB()
+	r.live[one] = []Path{{Prefix: one, NextHop: p, Peer: p}, {Prefix: one, NextHop: q, Peer: p}}
+	r.hold(p, now.Add(time.Minute))
+	r.reset()
+	check(r, "both paths", "10.1.0.0/26-10.0.0.1-stale 10.1.0.0/26-10.0.0.1-stale")
+
 	// A second change before the first was through.
 	r = fill()
 	r.hold(p, now.Add(time.Hour))

@@ -99,6 +99,22 @@ func TestGlobalChange(t *testing.T) {
 	}
 }
 
+// The new port is taken: what was learned by the old one is not kept for ever.
+func TestPortTaken(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 11, 12)
+	c, d := node(11, peer4(12, 64512)), node(12, passive(peer4(11, 64512)))
+	c.RestartTime = 3 * time.Second
+	a, b := speaker(t, l.hosts[11], c), speaker(t, l.hosts[12], d)
+	within(t, "learned", func() bool { return a.path(block4(12)).NextHop.IsValid() })
+	speaker(t, l.hosts[11], Config{AS: 64512, RouterID: addr("10.0.0.1"), Port: 1790})
+	within(t, "port taken", func() bool { return strings.Contains(l.hosts[11].Exec(t, "ss -Htln"), ":1790") })
+	b.kill()
+	c.Port = 1790
+	a.set(c)
+	within(t, "forgotten", func() bool { return a.routes() == "" })
+}
+
 // A dead peer is noticed by the hold time.
 func TestHoldTime(t *testing.T) {
 	t.Parallel()

@@ -114,6 +114,7 @@ func (s *Speaker) Apply(ctx context.Context) error {
 	s.checkPeers(&c)
 	if s.inst == nil || global(s.inst.have) != global(&c) {
 		if err := s.restart(ctx, &c); err != nil {
+			s.release(c.Peers) // what was held goes in time all the same
 			return err
 		}
 	}

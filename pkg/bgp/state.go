@@ -156,14 +156,23 @@ func (i *instance) ours(addr netip.Addr) bool {
 
 // settle ends the restart when it is time, forgets what was held long enough, and sees to the next look at both.
 func (s *Speaker) settle(ctx context.Context) {
+	s.release(s.inst.have.Peers)
+	if s.Synced() {
+		return
+	}
+	if s.sync(ctx) {
+		s.tellChanged()
+	}
+	s.pace.Reset(max(100*time.Millisecond, time.Since(s.inst.started)/20)) // a peer may be away for long
+}
+
+// release forgets what was held long enough, or of a peer that is none any more.
+func (s *Speaker) release(peers []Peer) {
 	wanted := func(a netip.Addr) bool {
-		return slices.ContainsFunc(s.inst.have.Peers, func(p Peer) bool { return p.Address == a })
+		return slices.ContainsFunc(peers, func(p Peer) bool { return p.Address == a })
 	}
 	next, changed := s.rib.release(time.Now(), wanted)
-	if !s.Synced() {
-		changed = s.sync(ctx) || changed
-		s.pace.Reset(max(100*time.Millisecond, time.Since(s.inst.started)/20)) // a peer may be away for long
-	} else if !next.IsZero() {
+	if !next.IsZero() {
 		s.pace.Reset(time.Until(next) + time.Millisecond)
 	}
 	if changed {
