@@ -135,6 +135,9 @@ func (a *Agent) topologyInput(nodes map[string]model.Node, pools []model.Pool, s
 		in.ClusterRoutes = in.ClusterRoutes || a.speech.known.ClusterRoutes(in.Self)
 		in.Learned = a.speech.learned(a.serviceInput())
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	in.Former = a.wanted
 	return in
 }
 

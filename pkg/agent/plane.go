@@ -98,13 +98,18 @@ func (p *plane) set(w topology.Wanted, bgp *learned, families link.Families, par
 		p.links.SetForwarding(link.Families{})
 	}
 	p.links.SetVXLAN(w.VXLAN)
-	p.links.SetIPIP(w.IPIP)
+	if w.IPIP != nil {
+		p.links.SetIPIP(w.IPIP)
+	}
 	p.neighs.SetNeighs(w.Neighs)
 	p.neighs.SetFDB(w.FDB)
 	if bgp != nil {
 		p.routes.Set(w.Routes, bgp.routes, bgp.complete)
 	} else {
 		p.routes.SetCluster(w.Routes)
+	}
+	if w.IPIP == nil {
+		p.links.SetIPIP(nil) // after the routes that used it
 	}
 	p.nft.SetAudit(params.NFTRefresh)
 	p.tables.SetAudit(params.IptablesRefresh)

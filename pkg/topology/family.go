@@ -26,8 +26,9 @@ type family struct {
 	under  Underlay
 	pools  []model.Pool
 	self   side
-	tunnel bool       // the VXLAN device exists
-	ipip   netip.Addr // of tunl0; not valid when it isn't wanted
+	tunnel bool                         // the VXLAN device exists
+	ipip   netip.Addr                   // of tunl0; not valid when it isn't wanted
+	last   map[netip.Prefix]model.Route // in.Former by destination; nil until it is needed
 	peers  map[string]*peer
 	at     map[netip.Addr]*peer // who has an address
 }
@@ -176,7 +177,7 @@ func (f *family) via(dst netip.Prefix, node string, pool model.Pool, datastore b
 	switch {
 	case pool.VXLAN == model.EncapAlways, pool.VXLAN == model.EncapCrossSubnet && !p.near:
 		if !f.tunnel || !p.tunnelOK {
-			return model.Route{}, false
+			return f.former(dst, p)
 		}
 		p.used = true
 		return model.Route{Dst: dst, Dev: f.dev, Via: p.tunnel, OnLink: true, Proto: model.ProtoMargay}, true

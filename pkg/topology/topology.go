@@ -34,6 +34,8 @@ type Input struct {
 	// Checksum says who computes those of what leaves by a VXLAN device.
 	Checksum model.Checksum
 	NAT      NATOptions
+	// Former are the routes of the plan before, if there was one, in any order.
+	Former []model.Route
 
 	// BGP distributes the routes to blocks of pools without VXLAN: they come from Learned. With ClusterRoutes
 	// (programClusterRoutes) they come from Blocks all the same, and BGP's are for what is not in a pool.
@@ -87,9 +89,6 @@ func Build(in Input) Wanted {
 		if f.tunnel {
 			w.VXLAN = append(w.VXLAN, f.device())
 		}
-		if f.ipip.IsValid() {
-			w.IPIP = &model.IPIP{Name: IPIP4, MTU: in.IPIPMTU, Addr: f.ipip}
-		}
 		for _, b := range blocks {
 			if b.CIDR.Addr().Is4() == six {
 				continue
@@ -100,6 +99,9 @@ func Build(in Input) Wanted {
 			w.Routes = append(w.Routes, f.loans(b)...)
 		}
 		w.Learned = append(w.Learned, f.learned(blocks)...)
+		if f.ipip.IsValid() {
+			w.IPIP = &model.IPIP{Name: IPIP4, MTU: in.IPIPMTU, Addr: f.ipip}
+		}
 		f.entries(&w)
 		if six {
 			w.NAT6 = f.nat()

@@ -3,7 +3,10 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
+
+	v3 "github.com/margay-net/margay/pkg/api/v3"
 )
 
 // family is an address family.
@@ -74,13 +77,35 @@ func (c *cluster) uplink(t *testing.T, n node, f family) (up uplink) {
 	return up
 }
 
-// podMTU is what pods' interfaces have while all pools encapsulate: room for the longest header.
+// podMTU is what pods' interfaces have: room for the longest header that one of the pools' modes puts before a packet.
 func (c *cluster) podMTU(t *testing.T, n node) (mtu int) {
 	t.Helper()
-	for _, f := range c.families {
-		if room := c.uplink(t, n, f).mtu - f.overhead(); mtu == 0 || room < mtu {
+	pools, err := list[v3.IPPoolList](t.Context(), c, "ippools")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pools.Items {
+		cidr, err := netip.ParsePrefix(p.Spec.CIDR)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := familyOf(cidr.Addr())
+		if !slices.Contains(c.families, f) {
+			continue // the nodes have no address to send from
+		}
+		room := c.uplink(t, n, f).mtu
+		switch {
+		case encapsulates(p.Spec.VXLANMode):
+			room -= f.overhead()
+		case encapsulates(p.Spec.IPIPMode):
+			room -= 20
+		}
+		if mtu == 0 || room < mtu {
 			mtu = room
 		}
 	}
 	return mtu
 }
+
+// encapsulates says whether a mode puts a header before packets to some nodes.
+func encapsulates(m v3.EncapMode) bool { return m == v3.EncapAlways || m == v3.EncapCrossSubnet }

@@ -131,6 +131,37 @@ func TestIPIPSabotage(t *testing.T) {
 	readyIPIP(t, n, "renamed back", ipipWant)
 }
 
+// Hosts that set net.core.fb_tunnels_only_for_init_net have no tunl0 that the kernel makes by itself: then it is made.
+func TestIPIPIsMade(t *testing.T) {
+	if os.Getenv("MARGAY_GUEST") == "" {
+		t.Skip("SKIPPED: changes the whole kernel. LEFT TO test/guest, which runs this test in one of its own")
+	}
+	const path = "/proc/sys/net/core/fb_tunnels_only_for_init_net"
+	set := func(value string) {
+		if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	was, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { set(string(was)) })
+	set("2")
+	n := nstest.New(t)
+	if _, err := n.Conn(t).Link(tunl0); err == nil {
+		t.Fatal("the kernel has made tunl0 by itself")
+	}
+	l, _ := start(t, n)
+	l.SetIPIP(ipip())
+	readyIPIP(t, n, "from nothing", ipipWant)
+	if out := n.Exec(t, "ip -d link show tunl0"); !strings.Contains(out, "ipip remote any local any ttl inherit nopmtudisc") {
+		t.Errorf("it is not as the kernel makes it by itself: %s", out)
+	}
+	n.Exec(t, "ip link del tunl0") // which the kernel allows for this one
+	readyIPIP(t, n, "deleted", ipipWant)
+}
+
 // Virtual servers use tunl0, too: what we have not set up is not ours to take down.
 func TestIPIPOfOthersIsLeftAlone(t *testing.T) {
 	n := nstest.New(t)
