@@ -33,6 +33,7 @@ var sections = []struct {
 	{"ipam", ipamInProcess},
 	{"claim", claims},
 	{"fill", fill},
+	{"bgp", bgpSection},
 	{"go", goBenchmarks},
 	{"pods", pods},
 }

@@ -1,8 +1,9 @@
 // Package bench measures Margay against peers on the same machine in the same run: the reference plugins ptp and
-// host-local, flannel, and pods on the host's network. "make bench" (hack/bench) builds what it needs and runs it; go
+// host-local, flannel, BIRD, and pods on the host's network. "make bench" (hack/bench) builds what it needs and runs it; go
 // test alone skips it. Nothing here asserts a time: the table says for each aim whether it is met.
 //
-// Each comparison is interleaved (ours, peer, ours, peer, …), so that what else the machine does hits both. Percentiles
+// Each comparison is interleaved (ours, peer, ours, peer, …), so that what else the machine does hits both; only meshes
+// run whole, one after the other. Percentiles
 // are nearest-rank. The columns "load" are the machine's load average before and after the section: figures of a
 // loaded machine are good for their ratio only.
 //
