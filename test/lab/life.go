@@ -59,9 +59,12 @@ func (n *Node) PowerOff() {
 	}
 }
 
-// off ends all that runs on the machine, and its kernel's state with it.
+// off ends all that runs on the machine, and its kernel's state with it. Its cable goes first: nothing says goodbye.
 func (n *Node) off() {
 	n.lab.t.Helper()
+	if err := n.lab.Fabric.Batch(fmt.Sprintf("link set n%d down", n.number)); err != nil {
+		n.lab.t.Errorf("%s: unplug: %v", n.Name, err)
+	}
 	n.Kill()
 	n.api.cut()
 	for _, p := range n.lab.Pods() {
