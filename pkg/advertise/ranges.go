@@ -67,9 +67,6 @@ func (in Input) Ranges() []netip.Prefix {
 	return sorted(slices.Concat(r.cluster, r.external, r.balancer))
 }
 
-// Ranges is Input.Ranges where the environment sets none.
-func Ranges(c v3.BGPConfigurationSpec) []netip.Prefix { return Input{Config: c}.Ranges() }
-
 // Any says whether this node may have anything to announce, and so must know of Services: see Directory.SetRanges.
 func (in Input) Any() bool { return in.NodeLabels[excluded] != "true" && len(in.Ranges()) > 0 }
 

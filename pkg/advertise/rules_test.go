@@ -268,7 +268,7 @@ func TestRanges(t *testing.T) {
 		ServiceExternalIPs:     blocks(false, "192.168.50.7/32"),
 		ServiceLoadBalancerIPs: slices.Concat(blocks(false, "192.168.50.7/32"), []v3.ServiceIPBlock{{CIDR: "x"}}),
 	}
-	if got, want := Ranges(c), append(prefixes(false, "10.96.0.0/16 192.168.50.7/32"), prefixes(true, "10.96.0.0/16")...); !slices.Equal(got, want) {
+	if got, want := (Input{Config: c}).Ranges(), append(prefixes(false, "10.96.0.0/16 192.168.50.7/32"), prefixes(true, "10.96.0.0/16")...); !slices.Equal(got, want) {
 		t.Errorf("ranges: %v, want %v", got, want)
 	}
 	for _, c := range []struct {

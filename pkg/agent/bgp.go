@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -54,20 +55,23 @@ func (s *speech) inSync(in advertise.Input) bool {
 	if !s.known.InSync() {
 		return false
 	}
-	in.Config = s.known.Config("")
+	in.Config = s.known.Config("") // what in has may be from before it was all read
 	s.services.SetRanges(in.Any())
 	return s.services.InSync()
 }
 
 // serviceInput is what decides, beside the Services, which addresses of them are announced.
 func (a *Agent) serviceInput() advertise.Input {
-	return advertise.Input{NodeLabels: a.store.Labels(), ClusterIPs: a.config.ClusterIPs}
+	in := advertise.Input{NodeLabels: a.store.Labels(), ClusterIPs: a.config.ClusterIPs}
+	if a.speech != nil {
+		in.Config = a.speech.known.Config("") // as with Calico, node.NAME does not count here
+	}
+	return in
 }
 
 // ofServices returns what is announced of Services; while they are being read, what was announced before.
 func (s *speech) ofServices(in advertise.Input) (faults []string) {
 	inSync := s.inSync(in)
-	in.Config = s.known.Config("") // as with Calico, node.NAME does not count here
 	prefixes, faults := s.services.Announcements(in)
 	if inSync {
 		s.announced = nil
@@ -99,7 +103,6 @@ func (a *Agent) speak(ctx context.Context, g *errgroup.Group) {
 // learned returns what peers have told of, but for addresses of Services: kube-proxy sees to these on each node, and a packet
 // to one that no Service has would go in circles.
 func (s *speech) learned(in advertise.Input) (out []topology.Learned) {
-	in.Config = s.known.Config("")
 	services := in.Ranges()
 	for _, p := range s.speaker.Paths() { // those of a prefix next to each other, by next hop
 		if slices.ContainsFunc(services, func(r netip.Prefix) bool { return r.Bits() <= p.Prefix.Bits() && r.Contains(p.Prefix.Addr()) }) {
@@ -123,9 +126,12 @@ type learned struct {
 // talk says with whom to speak and of what. It returns what to do about what was learned, and what is wrong.
 func (a *Agent) talk(w topology.Wanted, t topology.Input, complete bool) (*learned, []string) {
 	s := a.speech
-	faults := s.ofServices(a.serviceInput())
+	services := a.serviceInput()
+	faults := s.ofServices(services)
 	in := peering.Input{
-		Self: t.Self, Nodes: t.Nodes, Pools: t.Pools, Blocks: t.Blocks, RouterID: a.routerID(), AS: uint32(a.config.AS), Services: s.announced,
+		Self: t.Self, Nodes: t.Nodes, Pools: t.Pools, Blocks: t.Blocks, RouterID: a.routerID(), AS: uint32(a.config.AS),
+		Hold:     time.Duration(a.config.Hold) * time.Second,
+		Services: s.announced, Ranges: services.Ranges(),
 	}
 	config, wrong := s.known.Build(in)
 	out := &learned{slices.Concat(w.Learned, gateways(s.known.Gateways(in), t.Resolve)), complete}

@@ -24,6 +24,7 @@ type Config struct {
 	Detect4, Detect6 string // method of autodetect
 
 	AS         int    // of the node in BGP; 0: BGPConfiguration's, or that of the Node object
+	Hold       int    // seconds without a message after which a BGP peer is dead
 	RouterID   string // an IPv4 address, hash (of the node's name), or "": the node's IPv4 address
 	ClusterIPs string // networks of Services' cluster addresses to announce, instead of BGPConfiguration's; comma-separated
 
@@ -177,6 +178,8 @@ func variables(host string) []entry[draft] {
 		{"AS", "0", "AS number", "The node's AS in BGP; 0: that of the Node object (projectcalico.org/ASNumber), else of BGPConfiguration.", number(func(d *d) *int { return &d.AS }, 0, 1<<32-1)},
 		{"CALICO_ROUTER_ID", "", "", "The node's BGP identifier; the node's IPv4 address when not set, and hash, made of its name, where it has none.",
 			matching(func(d *d) *string { return &d.RouterID }, `^(hash|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+)$`, "an IPv4 address or hash")},
+		{"CALICO_BGP_HOLD_TIME", "90", "s", "After how long without a message a BGP peer is dead; the less of what its two ends have counts. Keepalives are sent after a third of it, or keepaliveTime of the BGPPeer.",
+			number(func(d *d) *int { return &d.Hold }, 3, 65535)},
 		{"CALICO_ADVERTISE_CLUSTER_IPS", "", "", "Networks of Services' cluster addresses that BGP announces, instead of serviceClusterIPs of BGPConfiguration; separated by commas.", text(func(d *d) *string { return &d.ClusterIPs })},
 		{"NO_DEFAULT_POOLS", "false", "", "Make no default pools.", toggle(func(d *d) *bool { return &d.noPools })},
 	}

@@ -163,7 +163,8 @@ func (w *Watcher) followSecret(ctx context.Context, name string) {
 			w.bgp.SetSecret(name, s.Data)
 			break
 		}
-		if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+		// An API server that has just started forbids everything for a moment.
+		if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) && pause > 2*time.Second {
 			w.log.Error("secret of a BGP password is not there or may not be read", "namespace", w.namespace, "secret", name, "err", err)
 			w.bgp.SetSecret(name, nil)
 			break

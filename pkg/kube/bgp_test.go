@@ -141,7 +141,10 @@ func testBGP(t *testing.T, c *Client) {
 	w.secret("bgp", map[string]string{"k": "two"})
 	w.expect("another password", "192.168.10.2 AS 65546 two[f]")
 	w.secret("bgp", nil)
-	w.expect("no password", "")
+	eventually(t, "the Secret is gone", func() bool {
+		_, peers, faults := w.build()
+		return peers == "192.168.10.2 AS 65546 two[f]" && len(faults) == 1 && strings.Contains(faults[0], "there is no Secret bgp") && strings.HasSuffix(faults[0], "its last password stays in use until the agent restarts")
+	})
 	w.secret("other", map[string]string{"k": "three"})
 	w.patch("bgppeer", "p", `{"spec": {"password": {"secretKeyRef": {"name": "other"}}}}`)
 	w.expect("the password of another Secret", "192.168.10.2 AS 65546 three[f]")
@@ -162,7 +165,9 @@ func testBGP(t *testing.T, c *Client) {
 	w.remove("bgpfilter", "f")
 	eventually(t, "the filter is gone", func() bool {
 		_, _, faults := w.build()
-		return slices.ContainsFunc(faults, func(f string) bool { return strings.Contains(f, "there is no BGPFilter f") })
+		return filter(bgp.Accept)() && slices.ContainsFunc(faults, func(f string) bool {
+			return strings.Contains(f, "there is no BGPFilter f") && strings.HasSuffix(f, "its last rules stay in force until the agent restarts")
+		})
 	})
 	w.remove("bgppeer", "p")
 	w.remove("bgppeer", "q")

@@ -36,13 +36,7 @@ func (b *builder) announce() {
 		}
 	}
 	if b.self >= 0 && b.nodes[b.self].cluster.IsValid() {
-		for _, blocks := range [][]v3.ServiceIPBlock{b.conf.ServiceClusterIPs, b.conf.ServiceExternalIPs, b.conf.ServiceLoadBalancerIPs} {
-			for _, s := range blocks {
-				if cidr, err := netip.ParsePrefix(s.CIDR); err == nil { // else package advertise tells of it
-					b.out.Transit = append(b.out.Transit, cidr.Masked())
-				}
-			}
-		}
+		b.out.Transit = append(b.out.Transit, b.in.Ranges...)
 	}
 	for _, list := range []*[]netip.Prefix{&b.out.Withhold, &b.out.Transit} {
 		slices.SortFunc(*list, netip.Prefix.Compare)

@@ -23,7 +23,8 @@ func block(cidr, node string, loans ...string) model.Block {
 }
 
 func TestAnnounce(t *testing.T) {
-	c := three().with(t, "config default: {ipv6NormalRoutePriority: 2000, serviceClusterIPs: [{cidr: 10.96.0.0/12}], serviceExternalIPs: [{cidr: 192.168.50.0/24}], serviceLoadBalancerIPs: [{cidr: 'fd00:5::/64'}, {cidr: bad}]}")
+	c := three().with(t, "config default: {ipv6NormalRoutePriority: 2000, serviceExternalIPs: [{cidr: 192.168.60.0/24}]}",
+		"config node.n1: {serviceExternalIPs: [{cidr: 192.168.61.0/24}]}") // what Services may have is in Ranges
 	c.pools = []model.Pool{
 		{Name: "a", CIDR: netip.MustParsePrefix("172.20.0.0/16"), VXLAN: model.EncapAlways},
 		{Name: "b", CIDR: netip.MustParsePrefix("172.21.0.0/16"), IPIP: model.EncapCrossSubnet, Disabled: true},
@@ -44,6 +45,7 @@ func TestAnnounce(t *testing.T) {
 		block("fd00:20::40/122", "n2", "fd00:20::41 n1"),
 	}
 	in := c.input("n1")
+	in.Ranges = []netip.Prefix{prefix("10.96.0.0/12"), prefix("192.168.50.0/24"), prefix("fd00:5::/64")}
 	in.Services = []bgp.Announcement{
 		{Prefix: netip.MustParsePrefix("10.96.0.10/32"), Communities: []bgp.Community{"1:2"}}, {Prefix: netip.MustParsePrefix("10.96.0.9/32"), Preference: 7},
 		{Prefix: netip.MustParsePrefix("172.20.1.0/26"), Preference: 8}, // a pool's block is told as that
@@ -74,7 +76,7 @@ func TestAnnounce(t *testing.T) {
 		t.Errorf("withheld are %s, passed on %s", conf.Withhold, conf.Transit)
 	}
 	// A reflector passes Services' addresses on, too.
-	conf, _ = c.with(t, "node n1: {cluster: 224.0.0.1}").build("n1")
+	conf, _ = c.with(t, "node n1: {cluster: 224.0.0.1}").directory().Build(in)
 	if fmt.Sprint(conf.Transit) != "[10.96.0.0/12 172.20.0.0/16 172.21.0.0/16 192.168.50.0/24 fd00:5::/64 fd00:20::/48]" {
 		t.Errorf("a reflector passes on %s", conf.Transit)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
 	"github.com/margay-net/margay/pkg/bgp"
@@ -19,17 +20,22 @@ type Input struct {
 	Blocks []model.Block
 	// RouterID is what CALICO_ROUTER_ID says; not valid: the node's IPv4 address, or made of its name where it has none.
 	RouterID netip.Addr
-	AS       uint32 // of the environment; 0: none. The other nodes know it once it is in the node's annotation
+	Hold     time.Duration // of all sessions; 0: bgp.DefaultHold
+	AS       uint32        // of the environment; 0: none. The other nodes know it once it is in the node's annotation
 	// Services are the addresses of Services that this node announces.
 	Services []bgp.Announcement
+	// Ranges are the networks that Services' addresses are announced of, by any node: a route reflector passes on what it learns in them.
+	Ranges []netip.Prefix
 }
 
 // Build says what the node's speaker should do, and what is wrong with the resources that it follows from, a line each, sorted.
-// A peer that the speaker refuses, such as one without AS, is in both.
+// A peer that the speaker refuses, such as one without AS, is in both. A password or a filter that earlier calls have seen stays
+// in use while it is gone, or cannot be used: a session that has it is to stay, and must not come up without it.
 func (d *Directory) Build(in Input) (bgp.Config, []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.unread = !d.secretsRead()
+	d.forget()
 	b := d.builder(in)
 	b.speaker()
 	b.neighbors()
@@ -130,6 +136,7 @@ func (b *builder) readNodes() {
 
 // speaker fills in what is not about peers.
 func (b *builder) speaker() {
+	b.out.Hold = b.in.Hold
 	b.out.AS, b.out.RouterID, b.out.Port = b.as(b.in.Self, b.in.AS), b.in.RouterID, b.conf.ListenPort
 	own := b.in.Nodes[b.in.Self]
 	if !b.out.RouterID.IsValid() {

@@ -21,7 +21,7 @@ const (
 )
 
 // Config is the BGPConfiguration that counts for a node: default, over it what node.NAME sets, and the rest as it is
-// when nothing is set. The mesh's password and restart time, and serviceLoadBalancerAggregation, are those of default
+// when nothing is set. The mesh's password and restart time, and all that is about Services, are those of default
 // alone; so that both ends agree, a node that is out of the mesh by node.NAME is out of it for the others, too. The result
 // shares memory with the directory and must not be changed.
 func (d *Directory) Config(self string) v3.BGPConfigurationSpec {
@@ -62,9 +62,6 @@ func overlay(out, own *v3.BGPConfigurationSpec) {
 	out.ProgramClusterRoutes = cmp.Or(own.ProgramClusterRoutes, out.ProgramClusterRoutes)
 	out.IPv4NormalRoutePriority = cmp.Or(own.IPv4NormalRoutePriority, out.IPv4NormalRoutePriority)
 	out.IPv6NormalRoutePriority = cmp.Or(own.IPv6NormalRoutePriority, out.IPv6NormalRoutePriority)
-	over(&out.ServiceClusterIPs, own.ServiceClusterIPs)
-	over(&out.ServiceExternalIPs, own.ServiceExternalIPs)
-	over(&out.ServiceLoadBalancerIPs, own.ServiceLoadBalancerIPs)
 	over(&out.PrefixAdvertisements, own.PrefixAdvertisements)
 	over(&out.IgnoredInterfaces, own.IgnoredInterfaces)
 	out.Communities = slices.Concat(own.Communities, out.Communities) // the first of a name counts

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	v3 "github.com/margay-net/margay/pkg/api/v3"
+	"github.com/margay-net/margay/pkg/bgp"
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/selector"
 )
@@ -33,7 +34,14 @@ type Directory struct {
 	synced    [model.BGPKinds]bool
 	unread    bool // Build lacked a Secret that had not been read
 	selectors selector.Cache
+
+	// What sessions went by last, for as long as a resource refers to it: what it was read from may vanish, see Build.
+	lastFilters   map[string]bgp.Filter
+	lastPasswords map[reference]string
 }
+
+// reference names a password: a key of a Secret.
+type reference struct{ secret, key string }
 
 // NewDirectory returns an empty directory. changed, which may be nil, is called when Build may have something new to say; it
 // must not block.
@@ -44,6 +52,7 @@ func NewDirectory(changed func()) *Directory {
 	return &Directory{
 		changed: changed, configs: map[string]*v3.BGPConfigurationSpec{}, peers: map[string]*v3.BGPPeerSpec{},
 		filters: map[string]*v3.BGPFilterSpec{}, nodes: map[string]*Node{}, secrets: map[string]map[string][]byte{},
+		lastFilters: map[string]bgp.Filter{}, lastPasswords: map[reference]string{},
 	}
 }
 
@@ -104,12 +113,12 @@ func (d *Directory) ForgetSecret(name string) {
 	delete(d.secrets, name)
 }
 
-// referred are the names of Secrets that passwords are in.
-func (d *Directory) referred() map[string]bool {
-	out := map[string]bool{}
+// referred are the passwords that resources refer to.
+func (d *Directory) referred() map[reference]bool {
+	out := map[reference]bool{}
 	add := func(p *v3.BGPPassword) {
 		if p != nil && p.SecretKeyRef != nil && p.SecretKeyRef.Name != "" {
-			out[p.SecretKeyRef.Name] = true
+			out[reference{p.SecretKeyRef.Name, p.SecretKeyRef.Key}] = true
 		}
 	}
 	for _, p := range d.peers {
@@ -125,7 +134,25 @@ func (d *Directory) referred() map[string]bool {
 func (d *Directory) Secrets() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.Sorted(maps.Keys(d.referred()))
+	var names []string
+	for r := range d.referred() {
+		names = append(names, r.secret)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// forget drops what sessions went by last, where no resource refers to it any more.
+func (d *Directory) forget() {
+	filters := map[string]bool{}
+	for _, p := range d.peers {
+		for _, name := range p.Filters {
+			filters[name] = true
+		}
+	}
+	maps.DeleteFunc(d.lastFilters, func(name string, _ bgp.Filter) bool { return !filters[name] })
+	passwords := d.referred()
+	maps.DeleteFunc(d.lastPasswords, func(r reference, _ string) bool { return !passwords[r] })
 }
 
 // Synced notes that all objects of a kind have been put in.
@@ -149,8 +176,8 @@ func (d *Directory) InSync() bool {
 }
 
 func (d *Directory) secretsRead() bool {
-	for name := range d.referred() {
-		if _, known := d.secrets[name]; !known {
+	for r := range d.referred() {
+		if _, known := d.secrets[r.secret]; !known {
 			return false
 		}
 	}

@@ -1,8 +1,9 @@
 // Package peering turns BGP's resources into what the node's BGP speaker should do: BGPConfiguration, BGPPeer, BGPFilter,
 // the Secrets that hold passwords, and of each Node its labels, AS and cluster ID, into a bgp.Config.
 //
-// Directory holds them as the watches report them; Build is a function of them and of Input alone: the order in which
-// things came to be known does not matter, and equal resources make equal results, which pkg/bgp compares.
+// Directory holds them as the watches report them; Build is a function of them and of Input: the order in which things came
+// to be known does not matter, and equal resources make equal results, which pkg/bgp compares. The one thing it remembers is
+// the last good filter and password of what is gone or broken now, see Faults.
 //
 // # With whom
 //
@@ -27,7 +28,8 @@
 //
 // What is wrong with a resource is a line that names kind, name and field, and the way out; only nodes that the resource is
 // about have it. Nothing else is held up by it. A session whose password is missing does not come up without one, and one whose
-// filter can't be carried out does not come up without it.
+// filter is missing or can't be carried out does not come up without it; one that has had them keeps them as they were, so
+// that what is deleted and made anew, or mistyped, ends no session. A restarted agent does not know how they were.
 //
 // Not there: sessions with pods (localWorkloadSelector), and rules of BGPFilters that look at a route's priority.
 package peering

@@ -10,26 +10,20 @@ import (
 	"github.com/margay-net/margay/pkg/bgp"
 )
 
-// useFilters gives a session its filters. One that is not there, or can't be carried out, is named all the same: the
-// speaker then refuses the session.
+// useFilters gives a session its filters. One that is not there, or can't be carried out, counts as it was last; if it never
+// was anything, it is named all the same: the speaker then refuses the session, which would take and tell too much without.
 func (b *builder) useFilters(out *bgp.Peer, p *peering) {
 	out.Filters = p.spec.Filters
 	for i, name := range p.spec.Filters {
-		if _, done := b.out.Filters[name]; done {
-			continue
+		f, known := b.filter(name)
+		if b.filters[name] == nil {
+			without := "there is no session until then"
+			if known {
+				without = lastRules
+			}
+			b.fault("BGPPeer", p.name, "spec.filters[%d]: there is no BGPFilter %s: create it, or take the name out; %s", i, name, without)
 		}
-		spec := b.filters[name]
-		if spec == nil {
-			b.fault("BGPPeer", p.name, "spec.filters[%d]: there is no BGPFilter %s: create it, or take the name out; there is no session until then", i, name)
-			continue
-		}
-		r := filterReader{}
-		f := r.read(spec)
-		for _, note := range r.notes {
-			b.fault("BGPFilter", name, "spec.%s", note)
-		}
-		if len(r.errs) > 0 {
-			b.fault("BGPFilter", name, "spec.%s; peers that name it have no session until then", r.errs[0])
+		if !known {
 			continue
 		}
 		if b.out.Filters == nil {
@@ -37,6 +31,35 @@ func (b *builder) useFilters(out *bgp.Peer, p *peering) {
 		}
 		b.out.Filters[name] = f
 	}
+}
+
+const lastRules = "its last rules stay in force until the agent restarts"
+
+// filter reads a BGPFilter, once for all sessions; else it returns what it was last, false if it never was anything.
+func (b *builder) filter(name string) (f bgp.Filter, known bool) {
+	f, known = b.lastFilters[name]
+	spec := b.filters[name]
+	if spec == nil {
+		return f, known
+	}
+	if done, ok := b.out.Filters[name]; ok {
+		return done, true
+	}
+	r := filterReader{}
+	now := r.read(spec)
+	for _, note := range r.notes {
+		b.fault("BGPFilter", name, "spec.%s", note)
+	}
+	switch {
+	case len(r.errs) == 0:
+		b.lastFilters[name] = now
+		return now, true
+	case known:
+		b.fault("BGPFilter", name, "spec.%s; %s", r.errs[0], lastRules)
+	default:
+		b.fault("BGPFilter", name, "spec.%s; peers that name it have no session until then", r.errs[0])
+	}
+	return f, known
 }
 
 // filterReader reads a filter.

@@ -302,6 +302,7 @@ func TestConfig(t *testing.T) {
 	have, other := w.directory().Config("n1"), w.directory().Config("n2")
 	want := *w.configs["node.n1"]
 	want.ServiceLoadBalancerAggregation, want.NodeMeshMaxRestartTime = other.ServiceLoadBalancerAggregation, nil
+	want.ServiceClusterIPs, want.ServiceExternalIPs, want.ServiceLoadBalancerIPs = nil, nil, nil
 	if !reflect.DeepEqual(have, want) {
 		t.Errorf("of what the node sets\n%+v\ncounts\n%+v", want, have)
 	}

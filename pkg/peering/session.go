@@ -1,6 +1,7 @@
 package peering
 
 import (
+	"cmp"
 	"math"
 	"net/netip"
 	"slices"
@@ -110,15 +111,8 @@ func (b *builder) lonely() {
 
 // addMesh completes a session of the mesh.
 func (b *builder) addMesh(p bgp.Peer) {
-	if ref := b.conf.NodeMeshPassword; ref != nil {
-		var err error
-		if p.Password, err = b.password(ref); err != nil {
-			b.fault("BGPConfiguration", defaultName, "spec.nodeMeshPassword: %v; the mesh has no sessions until then", err)
-			return
-		}
-		if len(p.Password) > maxPassword {
-			b.fault("BGPConfiguration", defaultName, "spec.nodeMeshPassword has %d bytes, of which TCP MD5 takes %d: use a shorter one", len(p.Password), maxPassword)
-		}
+	if !b.usePassword(&p, b.conf.NodeMeshPassword, "BGPConfiguration", defaultName, "spec.nodeMeshPassword", "the mesh has no sessions until then") {
+		return
 	}
 	if t := b.conf.NodeMeshMaxRestartTime; t != nil {
 		if p.RestartTime = t.Duration.Round(time.Second); p.RestartTime > maxRestartTime {
@@ -132,15 +126,8 @@ func (b *builder) addMesh(p bgp.Peer) {
 // add completes a session that a BGPPeer makes.
 func (b *builder) add(out bgp.Peer, p *peering) {
 	s := p.spec
-	if s.Password != nil {
-		var err error
-		if out.Password, err = b.password(s.Password); err != nil {
-			b.fault("BGPPeer", p.name, "spec.password: %v; there is no session until then", err)
-			return
-		}
-		if len(out.Password) > maxPassword {
-			b.fault("BGPPeer", p.name, "spec.password has %d bytes, of which TCP MD5 takes %d: use a shorter one", len(out.Password), maxPassword)
-		}
+	if !b.usePassword(&out, s.Password, "BGPPeer", p.name, "spec.password", "there is no session until then") {
+		return
 	}
 	if s.SourceAddress == v3.SourceNone {
 		out.LocalAddress = netip.Addr{}
@@ -158,8 +145,9 @@ func (b *builder) add(out bgp.Peer, p *peering) {
 		}
 	}
 	if t := s.KeepaliveTime; t != nil {
-		if out.Keepalive = t.Duration.Round(time.Second); out.Keepalive <= 0 || out.Keepalive >= bgp.DefaultHold {
-			b.fault("BGPPeer", p.name, "spec.keepaliveTime %s is not used: set it to at least 1s, and less than the hold time of %s", t.Duration, bgp.DefaultHold)
+		hold := cmp.Or(b.in.Hold, bgp.DefaultHold)
+		if out.Keepalive = t.Duration.Round(time.Second); out.Keepalive <= 0 || out.Keepalive >= hold {
+			b.fault("BGPPeer", p.name, "spec.keepaliveTime %s is not used: set it to at least 1s, and less than the hold time of %s (CALICO_BGP_HOLD_TIME)", t.Duration, hold)
 			out.Keepalive = 0
 		}
 	}
