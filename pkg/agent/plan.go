@@ -98,6 +98,9 @@ func (a *Agent) plan(ctx context.Context) error {
 		faults = append(faults, wrong...)
 	}
 	a.plane.set(wanted, told, link.Families{V4: self.node.Addr4.IsValid(), V6: self.node.Addr6.IsValid()}, params)
+	if a.config.Backend == "vxlan" {
+		err = errors.Join(err, a.plane.dropLearned(pools))
+	}
 	a.confirmLent(ctx, in.Blocks, wanted.Routes)
 	err = errors.Join(err, a.annotate(ctx)) // the kernel first: the API server may take its time
 	if self.conflistMTU != 0 && self.conflistMTU != self.podMTU {

@@ -45,6 +45,7 @@ func TestPlan(t *testing.T) {
 	t.Run("pool of tunnels is full", func(t *testing.T) { testTunnelPoolFull(t, c) })
 	t.Run("datastore is locked", func(t *testing.T) { testTunnelLocked(t, c) })
 	t.Run("pool turns to VXLAN", func(t *testing.T) { testFirstVXLAN(t, c) })
+	t.Run("back end turns to VXLAN", func(t *testing.T) { testBackEnd(t, c) })
 	t.Run("address of a pool is brought along", func(t *testing.T) { testBroughtAlong(t, c) })
 }
 
@@ -208,4 +209,41 @@ func testBroughtAlong(t *testing.T, c *lab.Cluster) {
 		}
 		return nil
 	})
+}
+
+// testBackEnd starts an agent anew that does not speak BGP: the routes that the one before has learned go, and what another
+// program has of the same protocol stays.
+func testBackEnd(t *testing.T, c *lab.Cluster) {
+	l := c.New(t, lab.Options{Nodes: 2, Pools: []v3.IPPoolSpec{plain}, Env: map[string]string{"CALICO_NETWORKING_BACKEND": "bird"}})
+	a, b := l.Nodes[0], l.Nodes[1]
+	b.Pod("pod")
+	learned := func() string {
+		out, err := a.NS.Run("ip -4 route show proto bird")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	l.Within(patience, "a learned route", func() error {
+		if !strings.Contains(learned(), "172.20.") {
+			return errors.New("there is none")
+		}
+		return nil
+	})
+	a.Stop()
+	if _, err := a.NS.Run(fmt.Sprintf("ip route add 10.99.0.0/16 via %s proto bird", b.Addr4.Addr())); err != nil {
+		t.Fatal(err)
+	}
+	a.Env = map[string]string{"CALICO_NETWORKING_BACKEND": "vxlan"}
+	a.Start()
+	a.WaitReady(patience)
+	l.Within(patience, "the learned route is gone", func() error {
+		if out := learned(); strings.Contains(out, "172.20.") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	if out := learned(); !strings.Contains(out, "10.99.0.0/16") {
+		t.Errorf("another program's route is gone: %q", out)
+	}
 }

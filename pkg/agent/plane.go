@@ -118,6 +118,15 @@ func (p *plane) set(w topology.Wanted, bgp *learned, families link.Families, par
 	p.nat.SetNAT(params.NFTables == "Disabled", w.NAT4, w.NAT6)
 }
 
+// dropLearned removes what BGP has told of in pools, before the node's backend was another.
+func (p *plane) dropLearned(pools []model.Pool) error {
+	within := make([]netip.Prefix, 0, len(pools))
+	for _, pool := range pools {
+		within = append(within, pool.CIDR)
+	}
+	return p.routes.DropLearned(within)
+}
+
 // setEndpoints hands over the endpoints that a start found, but those that went down meanwhile.
 func (p *plane) setEndpoints(list []model.Endpoint) {
 	p.mu.Lock()

@@ -42,6 +42,9 @@ func start(ctx context.Context, s *Speaker, c *Config) (*instance, error) {
 	for _, a := range c.Listen {
 		listen = append(listen, a.String())
 	}
+	if len(listen) == 0 {
+		listen = everywhere()
+	}
 	watch, stop := context.WithCancel(ctx)
 	i := &instance{srv: srv, stop: stop, notes: notes, started: time.Now(), announced: map[netip.Prefix]string{}, unread: map[netip.Addr]bool{}}
 	i.have = &Config{AS: c.AS, RouterID: c.RouterID, Listen: c.Listen, Port: c.Port}

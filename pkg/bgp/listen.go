@@ -1,10 +1,23 @@
 package bgp
 
 import (
+	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
 )
+
+// everywhere are the addresses to listen on for all. GoBGP does not listen at all when it can't on one of them, such as on ::
+// where the kernel knows no IPv6.
+func everywhere() []string {
+	out := []string{netip.IPv4Unspecified().String()}
+	if l, err := net.Listen("tcp6", "[::]:0"); err == nil {
+		_ = l.Close()
+		out = append(out, netip.IPv6Unspecified().String())
+	}
+	return out
+}
 
 var environment sync.Mutex
 

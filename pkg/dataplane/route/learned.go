@@ -2,11 +2,14 @@ package route
 
 import (
 	"errors"
+	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/netlink"
+	"github.com/margay-net/margay/pkg/reconcile"
 )
 
 // SetLearned says which routes BGP has told of; a destination that pods or the cluster have is theirs. From the first call
@@ -38,6 +41,27 @@ func (t *Table) setLearned(next source, complete bool) {
 // that a BIRD on this node gives its routes unless told otherwise.
 func (t *Table) ours(r netlink.Route) bool {
 	return r.Proto == model.ProtoMargay || r.Proto == model.ProtoBIRD && t.learned.known && r.Metric != birdMetric
+}
+
+// DropLearned removes routes of protocol 12 inside some networks, such as an agent that spoke BGP, or Calico's BIRD, has left
+// where it is not spoken any more: one to a borrowed address would win over its block's. Those outside may be another
+// program's. What is wanted otherwise stays until it is replaced.
+func (t *Table) DropLearned(within []netip.Prefix) error {
+	var failed reconcile.Failures
+	for _, family := range netlink.Families {
+		routes, err := t.conn.Routes(family, model.ProtoBIRD)
+		failed.Add(err)
+		for _, r := range routes {
+			inside := slices.ContainsFunc(within, func(n netip.Prefix) bool { return n.Bits() <= r.Dst.Bits() && n.Contains(r.Dst.Addr()) })
+			t.mu.Lock()
+			_, wanted := t.routes.Wanted(keyOf(r))
+			t.mu.Unlock()
+			if inside && !wanted && r.Metric != birdMetric {
+				failed.Add(t.conn.DeleteRoute(r))
+			}
+		}
+	}
+	return failed.Err()
 }
 
 // birdMetric is BIRD 2's default metric of kernel routes.

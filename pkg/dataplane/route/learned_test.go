@@ -186,6 +186,30 @@ func settled(t *testing.T, tab *Table) {
 	t.Logf("settled after %s", time.Since(begin).Round(time.Millisecond))
 }
 
+// BGP is not spoken any more: what it told of in the pools goes, unless it is wanted otherwise; other programs' routes stay.
+func TestDropLearned(t *testing.T) {
+	both(t, func(t *testing.T, f family) {
+		n := twoUplinks(t)
+		tab, stop := start(t, n)
+		tab.SetEndpoints(nil)
+		tab.SetLearned(f.learned(), true)
+		tab.SetCluster(nil)
+		has(t, n, "learned", f.learned()...)
+		stop()
+		tab, _ = start(t, n)
+		next := f.learned()[0]
+		next.Proto = model.ProtoMargay
+		tab.SetCluster([]model.Route{next})
+		if err := tab.DropLearned([]netip.Prefix{netip.MustParsePrefix(f.near), netip.MustParsePrefix(f.far)}); err != nil {
+			t.Fatal(err)
+		}
+		tab.SetEndpoints(nil)
+		settled(t, tab)
+		has(t, n, "in a pool and wanted; in none", next, f.learned()[2])
+		hasNot(t, n, "in a pool", f.far)
+	})
+}
+
 func TestLearnedFromEmptyAndRestart(t *testing.T) {
 	both(t, func(t *testing.T, f family) {
 		n := twoUplinks(t)
