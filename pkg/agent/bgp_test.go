@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/margay-net/margay/pkg/advertise"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/margay-net/margay/pkg/advertise"
 	v3 "github.com/margay-net/margay/pkg/api/v3"
 	"github.com/margay-net/margay/pkg/bgp"
 	"github.com/margay-net/margay/pkg/config"

@@ -104,7 +104,7 @@ func (i *instance) alike(c *Config) (out []*likes) {
 			continue
 		}
 		was, is, external := chains(i.have, old), chains(c, p), old.external(i.have)
-		if was == is && !ranges && !(own && external) {
+		if was == is && !ranges && (!own || !external) {
 			continue
 		}
 		v4, v6 := old.families()
