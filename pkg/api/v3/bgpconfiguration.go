@@ -114,7 +114,7 @@ type BGPConfigurationSpec struct {
 	// +optional
 	BindMode *BindMode `json:"bindMode,omitempty"`
 
-	// IgnoredInterfaces are interfaces whose networks are not announced; '*' stands for any characters.
+	// IgnoredInterfaces are interfaces whose networks are not announced; '*' stands for any characters. None ever are, so nothing needs to be here.
 	// +kubebuilder:validation:MaxItems=200
 	// +kubebuilder:validation:items:MaxLength=15
 	// +kubebuilder:validation:items:XValidation:rule="self != '*' && self.matches('^[a-zA-Z0-9_.*-]+$')",message="must be an interface name of letters, digits and '_.-', in which '*' stands for any characters, but not '*' alone"
