@@ -24,6 +24,7 @@ type speech struct {
 	services  *advertise.Directory
 	announced []bgp.Announcement // of Services, by the last plan
 	speaker   *bgp.Speaker
+	pods      map[netip.Addr]string // the devices of pods with a session, by the pod's address; by the last plan
 }
 
 // newSpeech has the agent speak BGP once it runs. A node on which nothing of ours is routed yet has told no peer of
@@ -133,7 +134,10 @@ func (a *Agent) talk(w topology.Wanted, t topology.Input, complete bool) (*learn
 		Hold:     time.Duration(a.config.Hold) * time.Second,
 		Services: s.announced, Ranges: services.Ranges(),
 	}
+	a.pods.WatchLabels(s.known.WithPods())
+	in.Workloads = a.workloads()
 	config, wrong := s.known.Build(in)
+	a.peerWithPods(config.Peers)
 	out := &learned{slices.Concat(w.Learned, gateways(s.known.Gateways(in), t.Resolve)), complete}
 	if s.known.InSync() { // else a password is being read, and its sessions are to stay till then
 		s.speaker.Set(config)

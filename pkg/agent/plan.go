@@ -136,7 +136,7 @@ func (a *Agent) topologyInput(nodes map[string]model.Node, pools []model.Pool, s
 	}
 	if a.speech != nil {
 		in.ClusterRoutes = in.ClusterRoutes || a.speech.known.ClusterRoutes(in.Self)
-		in.Learned = a.speech.learned(a.serviceInput())
+		in.Learned, in.PodPeers = a.speech.learned(a.serviceInput()), a.speech.pods
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

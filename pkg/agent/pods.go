@@ -2,12 +2,16 @@ package agent
 
 import (
 	"fmt"
+	"maps"
+	"net/netip"
 	"path/filepath"
 	"slices"
 
+	"github.com/margay-net/margay/pkg/bgp"
 	"github.com/margay-net/margay/pkg/cni/foreign"
 	"github.com/margay-net/margay/pkg/ipam"
 	"github.com/margay-net/margay/pkg/model"
+	"github.com/margay-net/margay/pkg/peering"
 	"github.com/margay-net/margay/pkg/pods"
 	"github.com/margay-net/margay/pkg/selector"
 	"github.com/margay-net/margay/pkg/topology"
@@ -21,7 +25,7 @@ func (a *Agent) openForeign(boot string) (err error) {
 
 // endpointChanged has the plan made anew when an endpoint that came or went has to do with it.
 func (a *Agent) endpointChanged(ep model.Endpoint, foreign bool) {
-	if foreign || a.pods.HasFloating(ep.Namespace, ep.Pod) {
+	if foreign || a.pods.HasFloating(ep.Namespace, ep.Pod) || a.speech != nil && a.speech.known.WithPods() {
 		a.store.Touch()
 	}
 }
@@ -77,6 +81,42 @@ func (a *Agent) floating() (out []model.Floating, routes []model.Route, faults [
 	}
 	out, routes, conflicts := topology.Floating(asked, a.book.Endpoints())
 	return out, routes, append(faults, conflicts...)
+}
+
+// workloads are the pods that live here, if BGP may be spoken with any.
+func (a *Agent) workloads() (out []peering.Workload) {
+	if !a.speech.known.WithPods() {
+		return nil
+	}
+	for _, ep := range a.book.Endpoints() {
+		if labels, known := a.pods.Labels(ep.Namespace, ep.Pod); known {
+			out = append(out, peering.Workload{Labels: labels, Addrs: ep.Addrs})
+		}
+	}
+	return out
+}
+
+// peerWithPods gives the node its address on the devices of pods among the peers. Routes that these tell of lead there.
+func (a *Agent) peerWithPods(peers []bgp.Peer) {
+	if len(a.speech.pods) == 0 && !a.speech.known.WithPods() {
+		return
+	}
+	peered := map[netip.Addr]string{}
+	addrs := map[string][]netip.Addr{}
+	for _, ep := range a.book.Endpoints() {
+		for _, addr := range ep.Addrs {
+			own := a.speech.known.PeeringAddr(a.config.Node, addr.Is6())
+			if own.IsValid() && slices.ContainsFunc(peers, func(p bgp.Peer) bool { return p.Address == addr }) {
+				peered[addr] = ep.HostVeth
+				addrs[ep.HostVeth] = append(addrs[ep.HostVeth], own)
+			}
+		}
+	}
+	a.plane.links.SetPeering(addrs)
+	if !maps.Equal(peered, a.speech.pods) {
+		a.speech.pods = peered
+		a.store.Touch() // the routes by way of them
+	}
 }
 
 // stats counts what IPAM has, and the endpoints that it has no part in.

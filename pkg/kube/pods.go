@@ -31,8 +31,16 @@ func readPod(o *metav1.PartialObjectMetadata) pods.Pod {
 	// Text that is kept must not keep the whole message alive that it was decoded from.
 	return pods.Pod{
 		Namespace: strings.Clone(o.Namespace), Name: strings.Clone(o.Name), UID: strings.Clone(string(o.UID)),
-		Static: strings.Clone(o.Annotations[annMirror]), Annotations: pods.KeepPod(o.Annotations),
+		Static: strings.Clone(o.Annotations[annMirror]), Labels: cloneAll(o.Labels), Annotations: pods.KeepPod(o.Annotations),
 	}
+}
+
+func cloneAll(m map[string]string) map[string]string {
+	out := make(map[string]string, len(m))
+	for k, v := range m {
+		out[strings.Clone(k)] = strings.Clone(v)
+	}
+	return out
 }
 
 func readNamespace(o *metav1.PartialObjectMetadata) pods.Namespace {

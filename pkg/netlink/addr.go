@@ -13,7 +13,7 @@ import (
 type Addr struct {
 	Index  int
 	Prefix netip.Prefix // not masked
-	Global bool         // of scope universe
+	Global bool         // of scope universe; else PutAddr makes it of scope link
 }
 
 // Addrs lists the addresses of one device, of both families.
@@ -58,6 +58,9 @@ func addrRequest(typ, flags int, a Addr) *nl.NetlinkRequest {
 	req := nl.NewNetlinkRequest(typ, flags)
 	msg := nl.NewIfAddrmsg(int(familyOf(a.Prefix.Addr())))
 	msg.Index, msg.Prefixlen = uint32(a.Index), uint8(a.Prefix.Bits())
+	if !a.Global {
+		msg.Scope = unix.RT_SCOPE_LINK
+	}
 	if typ == unix.RTM_NEWADDR && a.Prefix.Addr().Is6() {
 		msg.IfAddrmsg.Flags = unix.IFA_F_NODAD
 	}

@@ -24,8 +24,16 @@ type Input struct {
 	AS       uint32        // of the environment; 0: none. The other nodes know it once it is in the node's annotation
 	// Services are the addresses of Services that this node announces.
 	Services []bgp.Announcement
+	// Workloads are the node's pods. Those that a BGPPeer's localWorkloadSelector selects have a session with the node.
+	Workloads []Workload
 	// Ranges are the networks that Services' addresses are announced of, by any node: a route reflector passes on what it learns in them.
 	Ranges []netip.Prefix
+}
+
+// Workload is a pod of this node.
+type Workload struct {
+	Labels map[string]string
+	Addrs  []netip.Addr
 }
 
 // Build says what the node's speaker should do, and what is wrong with the resources that it follows from, a line each, sorted.
@@ -151,12 +159,6 @@ func (b *builder) speaker() {
 				b.out.Listen = append(b.out.Listen, p.Addr())
 			}
 		}
-	}
-	pods := func(c *v3.BGPConfigurationSpec) bool {
-		return c.LocalWorkloadPeeringIPV4 != "" || c.LocalWorkloadPeeringIPV6 != ""
-	}
-	if pods(&b.conf) {
-		b.fault("BGPConfiguration", b.owner(pods), "spec.localWorkloadPeeringIPV4 and V6 have no effect: sessions with pods are not supported; take them out")
 	}
 }
 

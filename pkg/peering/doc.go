@@ -31,5 +31,5 @@
 // filter is missing or can't be carried out does not come up without it; one that has had them keeps them as they were, so
 // that what is deleted and made anew, or mistyped, ends no session. A restarted agent does not know how they were.
 //
-// Not there: sessions with pods (localWorkloadSelector), and rules of BGPFilters that look at a route's priority.
+// Not there: rules of BGPFilters that look at a route's priority.
 package peering

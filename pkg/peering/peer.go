@@ -16,7 +16,8 @@ type peering struct {
 	global bool // on the near side are all nodes
 	auto   bool // the far side has the session, too
 	near   side
-	far    *side // nil: addr is the far side
+	far    *side              // nil: addr is the far side
+	pods   *selector.Selector // on the far side are these pods of the node, and no nodes
 	addr   netip.Addr
 	port   uint16 // of addr; 0: the usual one
 	as     uint32 // of addr; 0: that of the node with this address
@@ -89,10 +90,7 @@ func (b *builder) readPeer(name string, spec *v3.BGPPeerSpec) *peering {
 	here := b.self >= 0 && p.near.has(b.nodes, b.self)
 	switch {
 	case spec.LocalWorkloadSelector != "":
-		if here {
-			bad("spec.localWorkloadSelector is not supported: there are no sessions with pods; name a pod's address in spec.peerIP instead")
-		}
-		return nil
+		return b.readPods(p, here, bad)
 	case spec.PeerSelector != "" && spec.PeerIP != "":
 		bad("spec.peerIP and spec.peerSelector cannot both be set: use peerIP for a router, peerSelector for nodes of this cluster")
 		return nil
@@ -113,6 +111,26 @@ func (b *builder) readPeer(name string, spec *v3.BGPPeerSpec) *peering {
 		}
 		return nil
 	}
+	return p
+}
+
+// readPods reads localWorkloadSelector and what belongs to it; nil when it can be no session of this node.
+func (b *builder) readPods(p *peering, here bool, bad func(format string, args ...any)) *peering {
+	sel, err := b.selectors.Parse(p.spec.LocalWorkloadSelector)
+	switch {
+	case !here:
+		return nil
+	case err != nil:
+		bad("spec.localWorkloadSelector does not parse, so there is no session: %v", err)
+		return nil
+	case p.spec.PeerIP != "" || p.spec.PeerSelector != "":
+		bad("spec.localWorkloadSelector cannot be set beside spec.peerIP or spec.peerSelector: make a BGPPeer of its own for the pods")
+		return nil
+	case p.spec.ASNumber == nil || *p.spec.ASNumber == 0:
+		bad("spec.asNumber is missing: set it to the AS of the pods that spec.localWorkloadSelector selects")
+		return nil
+	}
+	p.pods, p.far, p.as = sel, &side{}, uint32(*p.spec.ASNumber)
 	return p
 }
 

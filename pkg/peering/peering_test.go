@@ -331,12 +331,12 @@ func TestSpeaker(t *testing.T) {
 		t.Errorf("with the environment a peer of its AS is %+v", conf.Peers)
 	}
 	delete(c.peers, "p")
-	c.with(t, "node n1: {as: 65002, only: 6}", "config node.n1: {bindMode: None, localWorkloadPeeringIPV4: 169.254.1.2}")
+	c.with(t, "node n1: {as: 65002, only: 6}", "config node.n1: {bindMode: None}")
 	conf, faults = c.directory().Build(Input{Self: "n1", Nodes: c.models, AS: 65001})
 	if conf.AS != 65002 || conf.RouterID != bgp.HashID("n1") || conf.Listen != nil {
 		t.Errorf("speaker is %+v", conf)
 	}
-	if len(faults) != 1 || !strings.HasPrefix(faults[0], "BGPConfiguration node.n1: spec.localWorkloadPeeringIPV4 and V6 have no effect") {
+	if len(faults) != 0 {
 		t.Errorf("faults are %q", faults)
 	}
 }

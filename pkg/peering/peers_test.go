@@ -1,6 +1,9 @@
 package peering
 
 import (
+	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -60,7 +63,10 @@ func TestRouters(t *testing.T) {
 		{"peer selector", []string{"peer p: {peerSelector: 'x ='}"}, nil, []string{`BGPPeer p: spec.peerSelector does not parse, so there is no session: selector "x =", character 3`}},
 		{"node twice", []string{"peer p: {node: n2, nodeSelector: all(), peerIP: 192.168.42.1, asNumber: 1}"}, nil, []string{"BGPPeer p: spec.node and spec.nodeSelector cannot both be set"}},
 		{"peer twice", []string{"peer p: {peerSelector: all(), peerIP: 192.168.42.1, asNumber: 1}"}, nil, []string{"BGPPeer p: spec.peerIP and spec.peerSelector cannot both be set"}},
-		{"pods", []string{"peer p: {localWorkloadSelector: all(), asNumber: 1}"}, nil, []string{"BGPPeer p: spec.localWorkloadSelector is not supported"}},
+		{"pods, of which there are none", []string{"peer p: {localWorkloadSelector: all(), asNumber: 1}"}, nil, nil},
+		{"pods' selector", []string{"peer p: {localWorkloadSelector: 'x =', asNumber: 1}"}, nil, []string{"BGPPeer p: spec.localWorkloadSelector does not parse, so there is no session"}},
+		{"pods and a router", []string{"peer p: {localWorkloadSelector: all(), peerIP: 192.168.42.1, asNumber: 1}"}, nil, []string{"BGPPeer p: spec.localWorkloadSelector cannot be set beside spec.peerIP or spec.peerSelector"}},
+		{"pods without AS", []string{"peer p: {localWorkloadSelector: all()}"}, nil, []string{"BGPPeer p: spec.asNumber is missing"}},
 		{"no Secret", []string{"peer p: {peerIP: 192.168.42.1, asNumber: 1, password: {secretKeyRef: {name: s, key: k}}}"}, nil, []string{"BGPPeer p: spec.password: there is no Secret s"}},
 		{"no key", []string{"peer p: {peerIP: 192.168.42.1, asNumber: 1, password: {secretKeyRef: {name: s, key: k}}}", "secret s: {K: hush}"}, nil, []string{"BGPPeer p: spec.password: the Secret s has no key k"}},
 		{"an empty key", []string{"peer p: {peerIP: 192.168.42.1, asNumber: 1, password: {secretKeyRef: {name: s, key: k}}}", "secret s: {k: ''}"}, nil, []string{"BGPPeer p: spec.password: the Secret s has no key k, or nothing in it"}},
@@ -194,4 +200,37 @@ func TestReflectorsOfTwoASes(t *testing.T) {
 	c.check(t, "n4", []string{"Node 192.168.10.1", "Node 192.168.10.5 AS 64513 passive client of 224.0.0.2 paths", "Node 192.168.10.6 AS 64513 passive client of 224.0.0.2 paths"}, nil)
 	c.check(t, "n5", []string{"Node 192.168.10.4 AS 64513 paths"}, nil)
 	c.check(t, "n6", []string{"Node 192.168.10.4 AS 64513 paths"}, nil)
+}
+
+// TestWorkloads: sessions with pods of the node, which open them.
+func TestWorkloads(t *testing.T) {
+	c := three().with(t, "peer p: {localWorkloadSelector: bgp == 'yes', asNumber: 65001, localASNumber: 65010, sourceAddress: None}",
+		"peer q: {node: n1, localWorkloadSelector: has(bgp), asNumber: 65002}", "peer r: {node: n2, localWorkloadSelector: all(), asNumber: 65003}",
+		"config default: {nodeToNodeMeshEnabled: false, localWorkloadPeeringIPV4: 169.254.77.1}")
+	in := c.input("n1")
+	pod := func(bgp string, addrs ...string) {
+		w := Workload{Labels: map[string]string{"bgp": bgp}}
+		for _, a := range addrs {
+			w.Addrs = append(w.Addrs, netip.MustParseAddr(a))
+		}
+		in.Workloads = append(in.Workloads, w)
+	}
+	pod("yes", "172.20.0.1")
+	pod("no", "172.20.0.2", "fd00:20::2")
+	d := c.directory()
+	conf, faults := d.Build(in)
+	var have []string
+	for _, p := range conf.Peers {
+		have = append(have, fmt.Sprintf("%s %s AS %d of %d passive %t from %v", p.Kind, p.Address, p.AS, p.LocalAS, p.Passive, p.LocalAddress.IsValid()))
+	}
+	want := []string{"Global 172.20.0.1 AS 65001 of 65010 passive true from false", "Node 172.20.0.2 AS 65002 of 0 passive true from false"}
+	if !slices.Equal(have, want) {
+		t.Errorf("peers are\n%s", strings.Join(have, "\n"))
+	}
+	if len(faults) != 1 || !strings.Contains(faults[0], "BGPPeer q: ") || !strings.Contains(faults[0], "set spec.localWorkloadPeeringIPV6 of BGPConfiguration default") {
+		t.Errorf("faults are %q", faults)
+	}
+	if a, six := d.PeeringAddr("n1", false), d.PeeringAddr("n1", true); a.String() != "169.254.77.1" || six.IsValid() || !d.WithPods() {
+		t.Errorf("the node's addresses are %s and %s", a, six)
+	}
 }

@@ -45,6 +45,7 @@ func (b *builder) neighbors() {
 		}
 	}
 	b.routers(taken)
+	b.workloads(taken)
 	b.lonely()
 	slices.SortFunc(b.out.Peers, func(x, y bgp.Peer) int { return x.Address.Compare(y.Address) })
 }
@@ -82,6 +83,68 @@ func (b *builder) routers(taken map[netip.Addr]bool) {
 		b.reflect(&out, netip.Addr{})
 		b.add(out, p)
 	}
+}
+
+// workloads adds the sessions with pods of this node. The pods open them, to the node's address on their devices.
+func (b *builder) workloads(taken map[netip.Addr]bool) {
+	for _, p := range b.peerings {
+		if p.pods == nil {
+			continue
+		}
+		missing := map[bool]bool{}
+		for _, w := range b.in.Workloads {
+			if !p.pods.Matches(w.Labels) {
+				continue
+			}
+			for _, a := range w.Addrs {
+				if !peeringAddr(&b.conf, a.Is6()).IsValid() {
+					missing[a.Is6()] = true
+				} else if !taken[a] {
+					taken[a] = true
+					out := bgp.Peer{Kind: bgp.Node, Address: a, AS: p.as, LocalAS: link{peering: p}.localAS(), Passive: true}
+					if p.global {
+						out.Kind = bgp.Global
+					}
+					b.add(out, p)
+				}
+			}
+		}
+		for six := range missing {
+			field := map[bool]string{false: "localWorkloadPeeringIPV4", true: "localWorkloadPeeringIPV6"}[six]
+			b.fault("BGPPeer", p.name, "spec.localWorkloadSelector selects pods that have no session, since they have no address of the node to connect to: set spec.%s of BGPConfiguration default", field)
+		}
+	}
+}
+
+// peeringAddr is the node's address for its pods' sessions; not valid: there is none of this family.
+func peeringAddr(c *v3.BGPConfigurationSpec, six bool) netip.Addr {
+	text := c.LocalWorkloadPeeringIPV4
+	if six {
+		text = c.LocalWorkloadPeeringIPV6
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Is6() != six {
+		return netip.Addr{}
+	}
+	return a
+}
+
+// PeeringAddr is the address that this node has on the device of a pod with which it has a session; not valid: none of this family.
+func (d *Directory) PeeringAddr(self string, six bool) netip.Addr {
+	c := d.Config(self)
+	return peeringAddr(&c, six)
+}
+
+// WithPods says whether any BGPPeer is about sessions with pods.
+func (d *Directory) WithPods() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.peers {
+		if p.LocalWorkloadSelector != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // lonely notes which BGPPeers select nodes, but none that a session is possible with. One that has just joined has no address

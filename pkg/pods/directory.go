@@ -18,9 +18,9 @@ const (
 
 // Directory is what the watches have told of. All methods may be called from any goroutine.
 type Directory struct {
-	source   Source
-	log      *slog.Logger
-	floating func() // is called when a pod's floating addresses may have changed
+	source  Source
+	log     *slog.Logger
+	changed func() // see NewDirectory
 
 	mu     sync.RWMutex
 	pods   map[[2]string]Pod // by namespace and name
@@ -28,15 +28,16 @@ type Directory struct {
 	read   [2]bool       // pods, namespaces were read whole
 	news   chan struct{} // closed at the next change
 	silent bool          // the API server did not answer when it was asked last
+	labels bool          // WatchLabels
 }
 
 // NewDirectory returns an empty directory. changed, which may be nil, is called when a pod's floating addresses may have
-// changed; it must not block.
+// changed, and, if WatchLabels says so, its labels; it must not block.
 func NewDirectory(source Source, changed func(), log *slog.Logger) *Directory {
 	if changed == nil {
 		changed = func() {}
 	}
-	return &Directory{source: source, log: log, floating: changed, pods: map[[2]string]Pod{}, spaces: map[string]Namespace{}, news: make(chan struct{})}
+	return &Directory{source: source, log: log, changed: changed, pods: map[[2]string]Pod{}, spaces: map[string]Namespace{}, news: make(chan struct{})}
 }
 
 // tell wakes who waits. The caller holds mu.
@@ -50,14 +51,16 @@ func (d *Directory) SetPod(p Pod) {
 	key := [2]string{p.Namespace, p.Name}
 	d.mu.Lock()
 	old, ok := d.pods[key]
-	same := ok && old.UID == p.UID && old.Static == p.Static && maps.Equal(old.Annotations, p.Annotations)
+	relabeled := !maps.Equal(old.Labels, p.Labels)
+	same := ok && old.UID == p.UID && old.Static == p.Static && maps.Equal(old.Annotations, p.Annotations) && !relabeled
+	relabeled = relabeled && d.labels
 	if !same { // most changes of a pod are of its status
 		d.pods[key] = p
 		d.tell()
 	}
 	d.mu.Unlock()
-	if name := prefix + annFloating; old.Annotations[name] != p.Annotations[name] {
-		d.floating()
+	if name := prefix + annFloating; relabeled || old.Annotations[name] != p.Annotations[name] {
+		d.changed()
 	}
 }
 
@@ -67,9 +70,10 @@ func (d *Directory) DeletePod(namespace, name string) {
 	d.mu.Lock()
 	old := d.pods[key]
 	delete(d.pods, key)
+	labels := d.labels
 	d.mu.Unlock()
-	if old.Annotations[prefix+annFloating] != "" {
-		d.floating()
+	if labels || old.Annotations[prefix+annFloating] != "" {
+		d.changed()
 	}
 }
 
@@ -171,6 +175,23 @@ func (d *Directory) ask(ctx context.Context, r Ref, p Pod, ns Namespace, hasPod,
 		d.log.Info("API server tells of new pods again")
 	}
 	return p, ns
+}
+
+// WatchLabels says whether changed is to be called for pods that come, go or get other labels.
+func (d *Directory) WatchLabels(yes bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.labels = yes
+}
+
+// Labels returns a pod's labels, and those by which Calico knows it besides.
+func (d *Directory) Labels(namespace, name string) (labels map[string]string, known bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	p, known := d.pods[[2]string{namespace, name}]
+	labels = map[string]string{"projectcalico.org/namespace": namespace, "projectcalico.org/orchestrator": "k8s"}
+	maps.Copy(labels, p.Labels)
+	return labels, known
 }
 
 // HasFloating says whether a pod asks for floating addresses.

@@ -10,6 +10,7 @@ type Pod struct {
 	Namespace, Name, UID string
 	// Static is the UID that kubelet gives a static pod, whose mirror in the API has another one; "" for other pods.
 	Static      string
+	Labels      map[string]string
 	Annotations map[string]string // see KeepPod
 }
 

@@ -61,6 +61,8 @@ func (f *family) hop(via netip.Addr, pool model.Pool) (model.Hop, bool) {
 	switch {
 	case via.Is6() != f.six, via.IsUnspecified(), via == f.self.addr.Addr():
 		return model.Hop{}, false
+	case f.in.PodPeers[via] != "":
+		return model.Hop{Dev: f.in.PodPeers[via], Via: via, OnLink: true}, true
 	case f.wraps(pool) && (pool.IPIP == model.EncapAlways || !both):
 		return model.Hop{Dev: IPIP4, Via: via, OnLink: true}, f.ipip.IsValid()
 	case near || via.IsLinkLocalUnicast():

@@ -174,6 +174,13 @@ func TestLearnedPrefixes(t *testing.T) {
 		if w := Build(in); len(w.Learned) != 2 {
 			t.Errorf("the router that another route needs on the link: %v", w.Learned)
 		}
+		pod := f.block(0).Addr().Next() // it is behind its device, in IPIP's pools, too
+		in = f.bgp("Never", "Always")
+		in.PodPeers = map[netip.Addr]string{pod: "cali1"}
+		in.Learned = []Learned{{f.far(), []netip.Addr{pod}}}
+		if w := Build(in); !slices.Equal(w.Learned, []model.Route{{Dst: f.far(), Dev: "cali1", Via: pod, OnLink: true, Proto: model.ProtoBIRD}}) {
+			t.Errorf("by way of a pod: %v", w.Learned)
+		}
 	})
 }
 

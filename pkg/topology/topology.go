@@ -34,6 +34,8 @@ type Input struct {
 	// Checksum says who computes those of what leaves by a VXLAN device.
 	Checksum model.Checksum
 	NAT      NATOptions
+	// PodPeers are the devices of the pods with which this node speaks BGP, by the pod's address.
+	PodPeers map[netip.Addr]string
 	// Former are the routes of the plan before, if there was one, in any order.
 	Former []model.Route
 

@@ -63,8 +63,13 @@ func (r *router) write(conf string) {
 
 func (r *router) run(l *lab.Lab, args ...string) {
 	r.t.Helper()
+	r.runIn(l, l.Fabric, args...)
+}
+
+func (r *router) runIn(l *lab.Lab, ns *lab.NS, args ...string) {
+	r.t.Helper()
 	need(r.t, args[0])
-	if _, err := l.RunRouter(filepath.Join(r.dir, "out"), args...); err != nil {
+	if _, err := l.RunIn(ns, filepath.Join(r.dir, "out"), args...); err != nil {
 		r.t.Fatal(err)
 	}
 }

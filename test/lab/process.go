@@ -45,13 +45,18 @@ func (n *Node) Spawn(env map[string]string) *Process {
 // RunRouter starts a program in the fabric's namespace: a router beside the kernel's own routing, such as BIRD. What it
 // prints goes to a file; it ends with the test.
 func (l *Lab) RunRouter(output string, args ...string) (*Process, error) {
+	return l.RunIn(l.Fabric, output, args...)
+}
+
+// RunIn is RunRouter in another namespace, such as a pod's.
+func (l *Lab) RunIn(ns *NS, output string, args ...string) (*Process, error) {
 	out, err := os.OpenFile(output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
-	return l.start(l.Fabric, cmd, out)
+	return l.start(ns, cmd, out)
 }
 
 // start starts a program in a namespace. The kernel kills it when this one ends.

@@ -71,12 +71,12 @@ func (l *Links) mendEndpoint(dev string) error {
 		}
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if ep, ok := l.endpoints[dev]; ok {
 		ep.index = index
 		l.endpoints[dev] = ep
 	}
-	return nil
+	l.mu.Unlock()
+	return l.mendPeering(dev, index)
 }
 
 func (l *Links) mendForwarding() error {

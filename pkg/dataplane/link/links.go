@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -63,14 +64,16 @@ type Links struct {
 	ipipKnown  bool                 // whether it is wanted
 	unwanted   map[string]time.Time // since when a device of ours is
 	endpoints  map[string]endpoint
-	dirty      map[string]bool // devices to look at
+	peering    map[string][]netip.Addr // the node's addresses on pods' devices
+	peered     map[string]bool         // devices that were given such addresses
+	dirty      map[string]bool         // devices to look at
 }
 
 // New returns Links that do nothing yet. The Conn must be their own. proc is where the node's /proc/sys is mounted.
 func New(c *netlink.Conn, proc string, log *slog.Logger, hooks reconcile.Hooks) *Links {
 	l := &Links{
 		conn: c, proc: procSys(proc), log: log.With("subsystem", "link"), deletes: make(chan struct{}, maxDeletes),
-		index: map[string]int{}, unwanted: map[string]time.Time{}, endpoints: map[string]endpoint{}, dirty: map[string]bool{},
+		index: map[string]int{}, unwanted: map[string]time.Time{}, endpoints: map[string]endpoint{}, peered: map[string]bool{}, dirty: map[string]bool{},
 	}
 	l.loop = reconcile.NewLoop(l, l.log, hooks)
 	return l

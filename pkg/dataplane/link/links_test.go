@@ -281,6 +281,46 @@ func TestPutEndpoint(t *testing.T) {
 	}
 }
 
+// The node's address on a pod's device comes, comes again after another program took it, changes and goes; others' stay.
+func TestPeering(t *testing.T) {
+	n := lab(t)
+	n.Exec(t, "ip addr add 192.0.2.7/32 dev cali1")
+	l, _ := start(t, n)
+	if err := l.PutEndpoint(t.Context(), Endpoint{"cali1", Families{V4: true, V6: true}}); err != nil {
+		t.Fatal(err)
+	}
+	check := func(what string, want ...string) {
+		t.Helper()
+		nstest.Within(t, 30*time.Second, what, func() bool {
+			out := n.Exec(t, "ip -o addr show dev cali1")
+			count := strings.Count(out, "scope link") - strings.Count(out, "inet6 fe80::")
+			for _, text := range want {
+				if !strings.Contains(out, text+" scope link") {
+					return false
+				}
+			}
+			return count == len(want) && strings.Contains(out, "192.0.2.7/32 scope global")
+		})
+	}
+	of := func(addrs ...string) map[string][]netip.Addr {
+		var all []netip.Addr
+		for _, a := range addrs {
+			all = append(all, netip.MustParseAddr(a))
+		}
+		return map[string][]netip.Addr{"cali1": all}
+	}
+	check("nothing yet")
+	l.SetPeering(of("169.254.77.1"))
+	check("there", "169.254.77.1/32")
+	n.Exec(t, "ip addr del 169.254.77.1/32 dev cali1")
+	l.loop.KickResync()
+	check("mended", "169.254.77.1/32")
+	l.SetPeering(of("169.254.77.2"))
+	check("another", "169.254.77.2/32")
+	l.SetPeering(nil)
+	check("gone")
+}
+
 func TestDeleteLink(t *testing.T) {
 	n := lab(t)
 	l := idle(t, n)
