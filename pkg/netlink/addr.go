@@ -26,7 +26,8 @@ func (c *Conn) Addrs(index int) ([]Addr, error) {
 		req.AddData(msg)
 		done := len(all)
 		err := c.dump.list(req, func() { all = all[:done] }, func(data []byte) {
-			if a, ok := parseAddr(data); ok && a.Index == index {
+			// A kernel without IPv6 answers with IPv4's when asked for IPv6's.
+			if a, ok := parseAddr(data); ok && a.Index == index && familyOf(a.Prefix.Addr()) == family {
 				all = append(all, a)
 			}
 		})

@@ -36,7 +36,8 @@ func (c *Conn) Routes(family, proto uint8) ([]Route, error) {
 	req.AddData(nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(unix.RT_TABLE_MAIN)))
 	var routes []Route
 	err := c.dump.list(req, func() { routes = routes[:0] }, func(data []byte) {
-		if r, ok := parseRoute(data); ok && r.Proto == proto {
+		// A kernel without IPv6 answers with IPv4's when asked for IPv6's.
+		if r, ok := parseRoute(data); ok && r.Proto == proto && familyOf(r.Dst.Addr()) == family {
 			routes = append(routes, r)
 		}
 	})
