@@ -17,6 +17,7 @@ import (
 	"github.com/margay-net/margay/pkg/config"
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/peering"
+	"github.com/margay-net/margay/pkg/pods"
 	"github.com/margay-net/margay/pkg/store"
 	"github.com/margay-net/margay/pkg/topology"
 )
@@ -39,6 +40,7 @@ func TestTalk(t *testing.T) {
 	services.ReadServices()
 	services.ReadSlices()
 	a := &Agent{
+		pods:  pods.NewDirectory(nil, nil, slog.New(slog.DiscardHandler)),
 		store: store.New(), config: config.Config{Node: "rr", ClusterIPs: "10.97.0.0/16", Hold: 30},
 		speech: &speech{known: known, services: services, speaker: bgp.New(bgp.Options{Log: slog.New(slog.DiscardHandler)})},
 	}
@@ -87,7 +89,7 @@ func TestStays(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() { cancel(); done.Wait(); speaker.Stop(context.Background()) })
-	a := &Agent{store: store.New(), config: config.Config{Node: "n", RouterID: "hash"}, speech: &speech{known: known, services: advertise.NewDirectory(nil), speaker: speaker}}
+	a := &Agent{store: store.New(), pods: pods.NewDirectory(nil, nil, slog.New(slog.DiscardHandler)), config: config.Config{Node: "n", RouterID: "hash"}, speech: &speech{known: known, services: advertise.NewDirectory(nil), speaker: speaker}}
 	in := topology.Input{Self: "n", Nodes: map[string]model.Node{"n": {Name: "n", Addr4: netip.PrefixFrom(loopback(11), 8)}}}
 	up := func(what string) (since time.Time) {
 		within(t, what, func() string {
