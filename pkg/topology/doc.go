@@ -49,7 +49,7 @@
 //
 // A node whose tunnel address or MAC isn't known yet gets no VXLAN route for now; a route that the last plan had straight to
 // the node's own address, plain or by tunl0, stays until then, so that a live pool that is switched to VXLAN for the first time
-// loses nothing. Blocks without an owner (but
+// is not without routes meanwhile. Blocks without an owner (but
 // for what of them is in use), of unknown nodes, or not wholly inside a pool get no route either; own blocks always get
 // their blackhole.
 package topology
