@@ -11,10 +11,13 @@ import (
 	"github.com/osrg/gobgp/v3/pkg/server"
 )
 
-// instance is a running GoBGP server and what it was told. But for srv, notes, external and told it is Apply's alone.
+// instance is a running GoBGP server and what it was told. But for srv, mu, deaf, notes, external and told it is
+// Apply's alone.
 type instance struct {
 	srv     *server.BgpServer
-	stop    context.CancelFunc // ends the watch
+	cancel  context.CancelFunc // ends the watch, but not what it has under way
+	mu      sync.Mutex         // held while an event is taken in
+	deaf    bool               // no more events are taken in
 	notes   *logger
 	gate    *gate // nil when the restart is over
 	ended   bool  // the gate has told its End-of-RIB
@@ -45,8 +48,8 @@ func start(ctx context.Context, s *Speaker, c *Config) (*instance, error) {
 	if len(listen) == 0 {
 		listen = everywhere()
 	}
-	watch, stop := context.WithCancel(ctx)
-	i := &instance{srv: srv, stop: stop, notes: notes, started: time.Now(), announced: map[netip.Prefix]string{}, unread: map[netip.Addr]bool{}}
+	watch, cancel := context.WithCancel(ctx)
+	i := &instance{srv: srv, cancel: cancel, notes: notes, started: time.Now(), announced: map[netip.Prefix]string{}, unread: map[netip.Addr]bool{}}
 	i.have = &Config{AS: c.AS, RouterID: c.RouterID, Listen: c.Listen, Port: c.Port}
 	plain := plainTCP()
 	err := srv.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{Asn: c.AS, RouterId: c.RouterID.String(), ListenPort: int32(c.Port),
@@ -90,6 +93,30 @@ func (i *instance) assign(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// stop ends the watch: no event is taken in afterwards.
+func (i *instance) stop() {
+	i.cancel()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.deaf = true
+}
+
+// pause ends all sessions by an administrative reset, on which peers that know RFC 8538 keep our routes until we are back;
+// close alone would have them forgotten. The others forget them.
+func (i *instance) pause(ctx context.Context) {
+	_ = i.srv.ResetPeer(ctx, &api.ResetPeerRequest{Communication: "restarting"})
+	for range 100 {
+		up := false
+		_ = i.srv.ListPeer(ctx, &api.ListPeerRequest{}, func(p *api.Peer) {
+			up = up || p.State.SessionState == api.PeerState_ESTABLISHED
+		})
+		if !up || ctx.Err() != nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // close ends all sessions with a notification and stops listening.

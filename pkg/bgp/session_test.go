@@ -72,14 +72,14 @@ func TestPasswordIsForgotten(t *testing.T) {
 	within(t, "up", func() bool { return o.path(block4(11)).NextHop.IsValid() })
 }
 
-// Global settings change: everything starts anew, and what was learned stays meanwhile.
+// Global settings change: everything starts anew, and what was learned stays meanwhile, on both sides.
 func TestGlobalChange(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 11, 12)
 	c, d := node(11, peer4(12, 64512)), node(12, passive(peer4(11, 64512)))
 	a, b := speaker(t, l.hosts[11], c), speaker(t, l.hosts[12], d)
-	there := func() bool { return a.path(block4(12)).NextHop.IsValid() }
-	within(t, "learned", there)
+	there := func() bool { return a.path(block4(12)).NextHop.IsValid() && b.path(block4(11)).NextHop.IsValid() }
+	within(t, "learned", func() bool { return there() && a.get().Synced && b.get().Synced })
 	misses := always(t, there)
 	c.RouterID = HashID("node1")
 	a.set(c)

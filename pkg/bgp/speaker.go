@@ -157,7 +157,8 @@ func global(c *Config) string {
 	return fmt.Sprint(c.AS, c.RouterID, c.Listen, c.Port)
 }
 
-// restart starts a server, after it has ended the one before. What that had learned is kept until it is learned again.
+// restart starts a server, after it has ended the one before. What that had learned is kept until it is learned again, here
+// and by peers.
 func (s *Speaker) restart(ctx context.Context, c *Config) error {
 	if old := s.inst; old != nil {
 		old.stop()
@@ -166,6 +167,7 @@ func (s *Speaker) restart(ctx context.Context, c *Config) error {
 			s.rib.state(p.Address, false)
 		}
 		s.setInstance(nil, nil)
+		old.pause(ctx)
 		old.close(ctx)
 		s.rib.reset()
 	}

@@ -109,6 +109,11 @@ var events = &api.WatchEventRequest{Peer: &api.WatchEventRequest_Peer{}, Table: 
 func (s *Speaker) event(i *instance) func(*api.WatchEventResponse) {
 	up := map[netip.Addr]bool{}
 	return func(e *api.WatchEventResponse) {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if i.deaf {
+			return
+		}
 		if peer := e.GetPeer().GetPeer(); peer != nil {
 			if addr, err := netip.ParseAddr(peer.State.GetNeighborAddress()); err == nil {
 				s.session(i, up, addr, peer.State.SessionState == api.PeerState_ESTABLISHED)
