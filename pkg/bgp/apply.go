@@ -157,6 +157,8 @@ func (i *instance) remove(ctx context.Context, p *Peer) error {
 		return err
 	}
 	i.notes.down.Add(-1) // a session that is up counts as down first
+	i.told.Delete(end{p.Address, false})
+	i.told.Delete(end{p.Address, true})
 	return nil
 }
 

@@ -84,6 +84,12 @@ func meshChild() {
 	os.Exit(0)
 }
 
+func (r *rib) size() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.live)
+}
+
 // Meshes of 20 speakers in one process: GoBGP alone, without an agent, an API server or a kernel, which section bgp of hack/bench
 // has. Connecting starts with a pause of one to two seconds at random, which is GoBGP's.
 func BenchmarkMesh(b *testing.B) {

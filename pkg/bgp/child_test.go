@@ -40,14 +40,9 @@ func TestMain(m *testing.M) {
 
 // view is what a speaker says of itself.
 type view struct {
-	Paths   []Path
-	Peers   []PeerState
-	Synced  bool
-	CPU     time.Duration // used so far
-	RSS     int           // KiB
-	First   time.Duration // since the latest set, when the first path came
-	Learned time.Duration // since the latest set; when the number of paths changed last
-	Count   int
+	Paths  []Path
+	Peers  []PeerState
+	Synced bool
 }
 
 func child() {
@@ -60,22 +55,8 @@ func child() {
 			fmt.Fprintln(os.Stderr, "run:", err)
 		}
 	}()
-	var mu sync.Mutex
-	var set time.Time
-	var first, learned time.Duration
-	var count int
 	go func() {
-		for range s.Changed() {
-			n := s.rib.size()
-			mu.Lock()
-			if n != count {
-				if count == 0 {
-					first = time.Since(set)
-				}
-				count, learned = n, time.Since(set)
-			}
-			mu.Unlock()
-			time.Sleep(time.Millisecond)
+		for range s.Changed() { // as the agent does
 		}
 	}()
 	in := bufio.NewReader(os.Stdin)
@@ -93,17 +74,10 @@ func child() {
 				fmt.Fprintln(os.Stderr, "set:", err)
 				os.Exit(1)
 			}
-			mu.Lock()
-			set = time.Now()
-			mu.Unlock()
 			s.Set(c)
 			_ = out.Encode(view{})
 		case "get":
-			_ = out.Encode(view{Paths: s.Paths(), Peers: s.Peers(ctx), Synced: s.Synced(), CPU: cpu(), RSS: rss()})
-		case "count":
-			mu.Lock()
-			_ = out.Encode(view{Count: count, First: first, Learned: learned, Synced: s.Synced(), CPU: cpu(), RSS: rss()})
-			mu.Unlock()
+			_ = out.Encode(view{Paths: s.Paths(), Peers: s.Peers(ctx), Synced: s.Synced()})
 		case "end":
 			cancel()
 			<-done
@@ -116,12 +90,6 @@ func child() {
 			os.Exit(0)
 		}
 	}
-}
-
-func (r *rib) size() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.live)
 }
 
 func cpu() time.Duration {

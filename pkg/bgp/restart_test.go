@@ -2,8 +2,6 @@ package bgp
 
 import (
 	"context"
-	"fmt"
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -276,24 +274,5 @@ func TestPasswordChangeLosesNoRoute(t *testing.T) {
 	}
 	if now := a.peer(v4(13)).Since; now != since {
 		t.Errorf("the other session started anew: since %s, was %s", now, since)
-	}
-}
-
-// Long-lived graceful restart: beyond the restart time routes stay as a last resort.
-func TestLongLived(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, 11, 12)
-	b := l.bird(12, strings.ReplaceAll(birdMesh, "graceful restart on;", "graceful restart on; graceful restart time 2; long lived graceful restart on; long lived stale time 600;"))
-	c := node(11, peer4(12, 64512))
-	c.LongLived = 10 * time.Minute
-	s := speaker(t, l.hosts[11], c)
-	within(t, "learned", func() bool { return s.path(block4(12)).NextHop.IsValid() })
-	b.kill()
-	within(t, "kept as stale for long", func() bool {
-		return fmt.Sprint(s.path(block4(12)).Communities) == "[65535:6]" // LLGR_STALE
-	})
-	var none netip.Addr
-	if s.path(block4(12)).NextHop == none {
-		t.Error("gone")
 	}
 }

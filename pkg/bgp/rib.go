@@ -175,10 +175,11 @@ func (r *rib) told(peer netip.Addr, v6 bool) {
 	}
 }
 
-// release forgets held paths that are due, or whose peer is wanted no more; next is when others are, zero when none is.
+// release forgets peers that are wanted no more, and held paths that are due; next is when others are, zero when none is.
 func (r *rib) release(now time.Time, wanted func(netip.Addr) bool) (next time.Time, changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	maps.DeleteFunc(r.down, func(peer netip.Addr, _ bool) bool { return !wanted(peer) })
 	for peer, h := range r.held {
 		if !wanted(peer) || !now.Before(h.until) {
 			delete(r.held, peer)
