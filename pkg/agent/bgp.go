@@ -137,6 +137,7 @@ func (a *Agent) talk(w topology.Wanted, t topology.Input, complete bool) (*learn
 	a.pods.WatchLabels(s.known.WithPods())
 	in.Workloads = a.workloads()
 	config, wrong := s.known.Build(in)
+	config.LongLived = time.Duration(a.config.LongLived) * time.Second
 	a.peerWithPods(config.Peers)
 	out := &learned{slices.Concat(w.Learned, gateways(s.known.Gateways(in), t.Resolve)), complete}
 	if s.known.InSync() { // else a password is being read, and its sessions are to stay till then

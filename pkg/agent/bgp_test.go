@@ -41,7 +41,7 @@ func TestTalk(t *testing.T) {
 	services.ReadSlices()
 	a := &Agent{
 		pods:  pods.NewDirectory(nil, nil, slog.New(slog.DiscardHandler)),
-		store: store.New(), config: config.Config{Node: "rr", ClusterIPs: "10.97.0.0/16", Hold: 30},
+		store: store.New(), config: config.Config{Node: "rr", ClusterIPs: "10.97.0.0/16", Hold: 30, LongLived: 600},
 		speech: &speech{known: known, services: services, speaker: bgp.New(bgp.Options{Log: slog.New(slog.DiscardHandler)})},
 	}
 	nodes := map[string]model.Node{"rr": {Name: "rr", Addr4: netip.MustParsePrefix("192.168.10.1/24")}}
@@ -55,8 +55,8 @@ func TestTalk(t *testing.T) {
 	for _, x := range have.Announce {
 		announced = append(announced, x.Prefix)
 	}
-	if fmt.Sprint(announced) != want || fmt.Sprint(have.Transit) != want || have.Hold != 30*time.Second {
-		t.Errorf("announced are %v, passed on %v, want %s; hold time is %s", announced, have.Transit, want, have.Hold)
+	if fmt.Sprint(announced) != want || fmt.Sprint(have.Transit) != want || have.Hold != 30*time.Second || have.LongLived != 10*time.Minute {
+		t.Errorf("announced are %v, passed on %v, want %s; times are %s and %s", announced, have.Transit, want, have.Hold, have.LongLived)
 	}
 }
 

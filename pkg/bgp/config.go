@@ -31,6 +31,8 @@ type Config struct {
 	Keepalive time.Duration `json:",omitempty"` // 0: a third of Hold
 	// RestartTime is how long peers shall keep our routes while we are gone; 0: 120 s; at most 4095 s.
 	RestartTime time.Duration `json:",omitempty"`
+	// LongLived is how much longer they shall keep them as a last resort (RFC 9494); 0: not at all.
+	LongLived time.Duration `json:",omitempty"`
 	// SyncWait is how long after a start peers that have not come up hold back what we tell the others; 0: 10 s.
 	SyncWait time.Duration `json:",omitempty"`
 

@@ -24,7 +24,7 @@ const (
 func settings(c *Config, p *Peer) string {
 	q := *p
 	q.Filters, q.NextHop, q.Kind = nil, "", ""
-	b, err := json.Marshal([]any{q, c.Hold, c.Keepalive, c.RestartTime})
+	b, err := json.Marshal([]any{q, c.Hold, c.Keepalive, c.RestartTime, c.LongLived})
 	if err != nil {
 		panic(err) // plain data
 	}
@@ -42,7 +42,7 @@ func apiPeer(c *Config, p *Peer, restarting bool) *api.Peer {
 		Timers: &api.Timers{Config: &api.TimersConfig{HoldTime: uint64(c.Hold / time.Second), KeepaliveInterval: uint64(seconds(p.Keepalive, c.Keepalive)),
 			ConnectRetry: connectRetry, IdleHoldTimeAfterReset: idleAfterReset}},
 		Transport: &api.Transport{RemotePort: uint32(p.Port), PassiveMode: p.Passive},
-		GracefulRestart: &api.GracefulRestart{Enabled: true, RestartTime: restart, NotificationEnabled: true,
+		GracefulRestart: &api.GracefulRestart{Enabled: true, RestartTime: restart, NotificationEnabled: true, LonglivedEnabled: c.LongLived > 0,
 			DeferralTime: uint32(c.SyncWait/time.Second) + 5, LocalRestarting: restarting},
 	}
 	if p.LocalAddress.IsValid() {
@@ -58,18 +58,21 @@ func apiPeer(c *Config, p *Peer, restarting bool) *api.Peer {
 	}
 	v4, v6 := p.families()
 	if v4 {
-		out.AfiSafis = append(out.AfiSafis, family(api.Family_AFI_IP, p.AddPaths))
+		out.AfiSafis = append(out.AfiSafis, family(api.Family_AFI_IP, c.LongLived, p.AddPaths))
 	}
 	if v6 {
-		out.AfiSafis = append(out.AfiSafis, family(api.Family_AFI_IP6, p.AddPaths))
+		out.AfiSafis = append(out.AfiSafis, family(api.Family_AFI_IP6, c.LongLived, p.AddPaths))
 	}
 	return out
 }
 
-func family(afi api.Family_Afi, addPaths bool) *api.AfiSafi {
+func family(afi api.Family_Afi, longLived time.Duration, addPaths bool) *api.AfiSafi {
 	f := &api.AfiSafi{
 		Config:            &api.AfiSafiConfig{Family: &api.Family{Afi: afi, Safi: api.Family_SAFI_UNICAST}, Enabled: true},
 		MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: true}},
+	}
+	if longLived > 0 {
+		f.LongLivedGracefulRestart = &api.LongLivedGracefulRestart{Config: &api.LongLivedGracefulRestartConfig{Enabled: true, RestartTime: uint32(longLived / time.Second)}}
 	}
 	if addPaths {
 		f.AddPaths = &api.AddPaths{Config: &api.AddPathsConfig{Receive: true, SendMax: 16}}

@@ -37,10 +37,10 @@
 //
 // The other way round, a lost peer's routes stay, marked Stale, until it is back and has told everything, or its restart
 // time is over; where another peer's path is as good, that alone is used meanwhile. GoBGP makes no difference between a
-// peer that restarts and one whose hold time ran out. When a session must start anew because its settings changed, or all
-// must because AS, router ID or port did, the speaker keeps the peer's paths by itself, and ends the session so that a peer
-// which knows RFC 8538, such as this speaker and FRR, keeps ours, too; BIRD 2.0 drops them until the session is up again,
-// some two seconds.
+// peer that restarts and one whose hold time ran out. When the peer has asked for it (Config.LongLived), stale paths then
+// stay as a last resort (RFC 9494). When a session must start anew because its settings changed, or all must because AS,
+// router ID or port did, the speaker keeps the peer's paths by itself, and ends the session so that a peer which knows RFC
+// 8538, such as this speaker and FRR, keeps ours, too; BIRD 2.0 drops them until the session is up again, some two seconds.
 //
 // # What GoBGP does and does not
 //

@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -274,5 +275,44 @@ func TestPasswordChangeLosesNoRoute(t *testing.T) {
 	}
 	if now := a.peer(v4(13)).Since; now != since {
 		t.Errorf("the other session started anew: since %s, was %s", now, since)
+	}
+}
+
+// Long-lived graceful restart: beyond the restart time routes stay as a last resort, of BIRD and of a speaker.
+func TestLongLived(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 11, 12, 13, 14)
+	b := l.bird(12, strings.ReplaceAll(birdMesh, "graceful restart on;", "graceful restart on; graceful restart time 2; long lived graceful restart on; long lived stale time 600;"))
+	c := node(11, peer4(12, 64512), peer6(12, 64512), peer4(13, 64512), peer4(14, 64512)) // BIRD waits for both of its sessions
+	c.LongLived = 10 * time.Minute
+	s := speaker(t, l.hosts[11], c)
+	of := func(n int, longLived time.Duration) *process {
+		c := node(n, passive(peer4(11, 64512)))
+		c.RestartTime, c.LongLived = 2*time.Second, longLived
+		return speaker(t, l.hosts[n], c)
+	}
+	o, none := of(13, 10*time.Minute), of(14, 0)
+	there := func(n int) bool { return s.path(block4(n)).NextHop == addr(v4(n)) }
+	within(t, "learned", func() bool { return there(12) && there(13) && there(14) && s.get().Synced })
+	b.kill()
+	o.kill()
+	none.kill()
+	for _, n := range []int{12, 13} {
+		within(t, "kept as stale for long", func() bool {
+			p := s.path(block4(n))
+			return p.Stale && fmt.Sprint(p.Communities) == "[65535:6]" // LLGR_STALE
+		})
+	}
+	within(t, "one that did not ask for it is forgotten", func() bool { return !there(14) })
+	if !there(12) || !there(13) {
+		t.Error("gone")
+	}
+	b.start()
+	of(13, 10*time.Minute)
+	for _, n := range []int{12, 13} {
+		within(t, "fresh when it is back", func() bool {
+			p := s.path(block4(n))
+			return there(n) && !p.Stale && len(p.Communities) == 0
+		})
 	}
 }

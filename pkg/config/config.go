@@ -25,6 +25,7 @@ type Config struct {
 
 	AS         int    // of the node in BGP; 0: BGPConfiguration's, or that of the Node object
 	Hold       int    // seconds without a message after which a BGP peer is dead
+	LongLived  int    // seconds that BGP peers keep our routes as a last resort after the restart time
 	RouterID   string // an IPv4 address, hash (of the node's name), or "": the node's IPv4 address
 	ClusterIPs string // networks of Services' cluster addresses to announce, instead of BGPConfiguration's; comma-separated
 
@@ -180,6 +181,8 @@ func variables(host string) []entry[draft] {
 			matching(func(d *d) *string { return &d.RouterID }, `^(hash|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+)$`, "an IPv4 address or hash")},
 		{"CALICO_BGP_HOLD_TIME", "90", "s", "After how long without a message a BGP peer is dead; the less of what its two ends have counts. Keepalives are sent after a third of it, or keepaliveTime of the BGPPeer.",
 			number(func(d *d) *int { return &d.Hold }, 3, 65535)},
+		{"CALICO_BGP_LONG_LIVED_TIME", "0", "s", "How much longer than the restart time BGP peers shall keep this node's routes, as a last resort where no other is (long-lived graceful restart, RFC 9494); 0: not at all.",
+			number(func(d *d) *int { return &d.LongLived }, 0, 1<<24-1)},
 		{"CALICO_ADVERTISE_CLUSTER_IPS", "", "", "Networks of Services' cluster addresses that BGP announces, instead of serviceClusterIPs of BGPConfiguration; separated by commas.", text(func(d *d) *string { return &d.ClusterIPs })},
 		{"NO_DEFAULT_POOLS", "false", "", "Make no default pools.", toggle(func(d *d) *bool { return &d.noPools })},
 	}

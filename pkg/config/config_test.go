@@ -36,6 +36,9 @@ func TestRead(t *testing.T) {
 	if set := read(t, "CALICO_BGP_HOLD_TIME=3"); c.Hold != 90 || set.Hold != 3 {
 		t.Errorf("hold time is %d, when set to 3 it is %d", c.Hold, set.Hold)
 	}
+	if set := read(t, "CALICO_BGP_LONG_LIVED_TIME=86400"); c.LongLived != 0 || set.LongLived != 86400 {
+		t.Errorf("long-lived time is %d, when set to a day it is %d", c.LongLived, set.LongLived)
+	}
 	if c := read(t, "NO_DEFAULT_POOLS=true", "CALICO_IPV6POOL_CIDR=fd00::/48"); c.Pool4 != nil || c.Pool6 != nil {
 		t.Errorf("without pools: %+v", c)
 	}
@@ -50,7 +53,7 @@ func TestRead(t *testing.T) {
 // TestBadEnvironment: each bad value is named with its variable, and all of them at once.
 func TestBadEnvironment(t *testing.T) {
 	bad := map[string]string{
-		"CALICO_NETWORKING_BACKEND": "gobgp", "AS": "64512.1", "CALICO_BGP_HOLD_TIME": "2", "CALICO_ROUTER_ID": "fd00::1", "FELIX_IPINIPMTU": "big", "CNI_MTU": "-1", "FELIX_VXLANPORT": "70000", "FELIX_VXLANVNI": "0",
+		"CALICO_NETWORKING_BACKEND": "gobgp", "AS": "64512.1", "CALICO_BGP_HOLD_TIME": "2", "CALICO_BGP_LONG_LIVED_TIME": "1d", "CALICO_ROUTER_ID": "fd00::1", "FELIX_IPINIPMTU": "big", "CNI_MTU": "-1", "FELIX_VXLANPORT": "70000", "FELIX_VXLANVNI": "0",
 		"FELIX_IPV6SUPPORT": "maybe", "FELIX_LOGSEVERITYSCREEN": "loud", "CALICO_IPV4POOL_CIDR": "172.20.0.1/16",
 		"CNI_NETWORK_CONFIG_FILE": "/does/not/exist", "FELIX_HEALTHPORT": "x", "UPDATE_CNI_BINARIES": "perhaps",
 		"FELIX_NATPORTRANGE": "9:1", "FELIX_NATOUTGOINGADDRESS": "fd00::1", "FELIX_ROUTEREFRESHINTERVAL": "soon",
