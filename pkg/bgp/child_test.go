@@ -212,6 +212,23 @@ func (p *process) peer(addr string) PeerState {
 	return PeerState{}
 }
 
+// sessions waits until all sessions are up, and returns since when each is.
+func (p *process) sessions() string {
+	p.tb.Helper()
+	var out string
+	within(p.tb, "all sessions up", func() bool {
+		out = ""
+		for _, s := range p.get().Peers {
+			if s.State != Established {
+				return false
+			}
+			out += fmt.Sprintln(s.Address, s.Since)
+		}
+		return true
+	})
+	return out
+}
+
 // routes returns what was learned, as lines "prefix via next hop", each once.
 func (p *process) routes() string {
 	p.tb.Helper()

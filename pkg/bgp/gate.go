@@ -30,8 +30,11 @@ type gate struct {
 // The gate's own addresses; a mesh of test speakers on loopback uses others.
 var gate4, gate6 = netip.AddrFrom4([4]byte{127, 0, 0, 179}), netip.IPv6Loopback()
 
-// gateHold is longer than any restart takes, so that the gate needs no keepalives.
-const gateHold = 3600
+const (
+	gateHold  = 3600                 // longer than any restart takes, so that the gate needs no keepalives
+	gateWait  = 8 * time.Second      // for the session; after one that broke GoBGP rests for five
+	gateRetry = 2 * time.Millisecond // until then peers are sent away, and forget our routes
+)
 
 // openGate adds the gate's session to a server without peers, and waits until it is up.
 func openGate(ctx context.Context, srv *server.BgpServer, c *Config) (*gate, error) {
@@ -53,7 +56,7 @@ func openGate(ctx context.Context, srv *server.BgpServer, c *Config) (*gate, err
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: g.addr.AsSlice()}, Timeout: time.Second}
 	// GoBGP may not have left Idle yet, where it closes what comes in.
 	var err error
-	for range 50 {
+	for start := time.Now(); time.Since(start) < gateWait; {
 		if g.conn, err = d.DialContext(ctx, "tcp", net.JoinHostPort(to.String(), strconv.Itoa(int(c.Port)))); err == nil {
 			if err = g.handshake(c); err == nil {
 				go func() { _, _ = io.Copy(io.Discard, g.conn) }()
@@ -64,7 +67,7 @@ func openGate(ctx context.Context, srv *server.BgpServer, c *Config) (*gate, err
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(gateRetry):
 		}
 	}
 	_ = srv.DeletePeer(ctx, &api.DeletePeerRequest{Address: g.addr.String()})
@@ -73,7 +76,7 @@ func openGate(ctx context.Context, srv *server.BgpServer, c *Config) (*gate, err
 
 // handshake exchanges OPEN and KEEPALIVE, after which GoBGP's side is established.
 func (g *gate) handshake(c *Config) error {
-	_ = g.conn.SetDeadline(time.Now().Add(time.Second))
+	_ = g.conn.SetDeadline(time.Now().Add(gateWait))
 	defer func() { _ = g.conn.SetDeadline(time.Time{}) }()
 	families := []bgp.RouteFamily{bgp.RF_IPv4_UC, bgp.RF_IPv6_UC}
 	caps := []bgp.ParameterCapabilityInterface{bgp.NewCapFourOctetASNumber(c.AS)}

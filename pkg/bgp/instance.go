@@ -74,6 +74,7 @@ func start(ctx context.Context, s *Speaker, c *Config) (*instance, error) {
 	if i.gate, err = openGate(ctx, srv, c); err != nil {
 		s.log.Warn("restarting without a gate: peers may drop routes for a moment", "err", err)
 	}
+	i.started = time.Now()
 	return i, nil
 }
 

@@ -3,6 +3,7 @@ package bgp
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -159,7 +160,7 @@ func TestOverlappingRestarts(t *testing.T) {
 func TestHelperKeepsRoutes(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 11, 12)
-	b := l.bird(12, strings.ReplaceAll(birdMesh, "graceful restart on;", "graceful restart on; graceful restart time 15;"))
+	b := l.bird(12, strings.ReplaceAll(birdMesh, "graceful restart on;", "graceful restart on; graceful restart time 30;"))
 	s := speaker(t, l.hosts[11], node(11, peer4(12, 64512), peer6(12, 64512)))
 	there := func() bool { return s.path(block4(12)).NextHop.IsValid() && s.path(block6(12)).NextHop.IsValid() }
 	within(t, "all learned", there)
@@ -180,7 +181,46 @@ func TestHelperKeepsRoutes(t *testing.T) {
 		t.Error("routes gone before the restart time is over")
 	}
 	took := within(t, "gone at last", func() bool { return s.routes() == "" })
-	t.Logf("dead peer's routes gone after %s (restart time 15 s)", took+3*time.Second)
+	t.Logf("dead peer's routes gone after %s (restart time 30 s)", took+3*time.Second)
+}
+
+// A peer that restarts accepts a connection and closes it, as GoBGP does before it knows the peer: its routes stay. They go
+// when its restart time is over.
+func TestBrokenConnection(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 11, 12)
+	c := node(12, passive(peer4(11, 64512)))
+	c.RestartTime = 20 * time.Second
+	s, o := speaker(t, l.hosts[11], node(11, peer4(12, 64512))), speaker(t, l.hosts[12], c)
+	there := func() bool { return s.path(block4(12)).NextHop.IsValid() }
+	within(t, "learned", func() bool { return there() && s.get().Synced && o.get().Synced })
+	broken := func() {
+		t.Helper()
+		var ln net.Listener
+		must(t, l.hosts[12].Conn(t).Do(func() (err error) {
+			ln, err = net.Listen("tcp4", v4(12)+":179")
+			return err
+		}))
+		conn, err := ln.Accept()
+		must(t, err)
+		conn.Close()
+		ln.Close()
+		time.Sleep(500 * time.Millisecond) // the other side notices
+	}
+	misses := always(t, there)
+	o.kill()
+	broken()
+	o = speaker(t, l.hosts[12], c)
+	within(t, "fresh", func() bool { return s.peer(v4(12)).State == Established && !s.path(block4(12)).Stale })
+	if bad, all := misses(); bad > 0 {
+		t.Errorf("routes were missing at %d of %d looks", bad, all)
+	}
+	o.kill()
+	broken()
+	if !there() {
+		t.Error("gone before the restart time is over")
+	}
+	within(t, "gone at last", func() bool { return s.routes() == "" })
 }
 
 // A reflector is killed and comes back: what its clients have of each other stays, though they come back to it one after
@@ -189,6 +229,7 @@ func TestReflectorRestartLosesNoRoute(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 11, 12, 13, 14)
 	rr := node(11)
+	rr.SyncWait = 30 * time.Second
 	for n := 12; n <= 14; n++ {
 		p := passive(peer4(n, 64512))
 		p.Client, p.ClusterID = true, addr("224.0.0.1")

@@ -29,7 +29,7 @@ type Path struct {
 	Stale       bool // its peer is gone, and we wait for it to come back
 }
 
-// hold is what was learned from a peer before we started its session anew.
+// hold is what was learned from a peer before its session ended and is to start anew.
 type hold struct {
 	until time.Time
 	down  bool // the old session is over
@@ -99,13 +99,16 @@ func (r *rib) list() []Path {
 	return out
 }
 
-// hold keeps what a peer has told until its next session has told it again, or until a time.
+// hold keeps what a peer has told until its next session has told it again, or until a time, the latest that was said.
 func (r *rib) hold(peer netip.Addr, until time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h := &hold{until: until, paths: map[netip.Prefix][]Path{}}
 	if old := r.held[peer]; old != nil {
 		h.paths = old.paths
+		if old.until.After(until) {
+			h.until = old.until
+		}
 	}
 	for prefix, paths := range r.live {
 		var its []Path

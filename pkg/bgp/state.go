@@ -140,6 +140,13 @@ func (s *Speaker) event(i *instance) func(*api.WatchEventResponse) {
 
 // session takes in that a session is up or not. A person sees it once per change.
 func (s *Speaker) session(i *instance, up map[netip.Addr]bool, addr netip.Addr, now bool) {
+	if up[addr] && !now {
+		// GoBGP keeps them as well, but it drops them early when a connection to the peer breaks before the session is up.
+		if d := i.keeps(addr); d > 0 {
+			s.rib.hold(addr, time.Now().Add(d))
+			s.loop.Kick() // which sees to their end
+		}
+	}
 	s.rib.state(addr, now)
 	if up[addr] == now || addr.IsLoopback() && i.ours(addr) {
 		return
@@ -153,6 +160,16 @@ func (s *Speaker) session(i *instance, up map[netip.Addr]bool, addr netip.Addr, 
 		s.log.Info("peer is down", "peer", addr, "reason", i.notes.note(addr).text)
 	}
 	s.tellChanged()
+}
+
+// keeps is how long a peer whose session has ended wants its routes kept; 0: not at all.
+func (i *instance) keeps(peer netip.Addr) (d time.Duration) {
+	_ = i.srv.ListPeer(context.Background(), &api.ListPeerRequest{Address: peer.String()}, func(p *api.Peer) {
+		if p.GracefulRestart.PeerRestarting {
+			d = time.Duration(p.GracefulRestart.PeerRestartTime) * time.Second
+		}
+	})
+	return d
 }
 
 func (i *instance) ours(addr netip.Addr) bool {

@@ -54,7 +54,7 @@ func TestWalkthrough10(t *testing.T) {
 	t.Run("mesh off", func(t *testing.T) {
 		apply(t, resource("BGPConfiguration", "default", "logSeverityScreen: Info", "nodeToNodeMeshEnabled: false", "asNumber: 64512"))
 		for _, n := range l.Nodes {
-			took := saysStatus(l, n, 3*time.Second, noPeers)
+			took := saysStatus(l, n, patience, noPeers)
 			t.Logf("%s has no sessions after another %s", n.Name, took.Round(time.Millisecond))
 		}
 		if out := must(t, "", "get", "bgpconfig"); !slices.Equal(strings.Fields(out), strings.Fields("NAME LOGSEVERITY MESHENABLED ASNUMBER default Info false 64512")) {
