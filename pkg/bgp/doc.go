@@ -46,8 +46,9 @@
 //
 // Its API calls queue up on one goroutine: the speaker compares first and calls for what differs. It says why a session is
 // not up in its log only, so that is read (log.go). It can't withdraw a route from one peer alone (retract.go),
-// ends its own restart too early (gate.go), and has no way to listen without Multipath TCP, which knows no MD5
-// (listen.go). A session that broke is tried again after five seconds. Serve has no end: a server that was replaced, after
+// ends its own restart too early (gate.go), forgets a restarting peer's routes when a connection to it breaks before the
+// session is up (state.go; a reflector's clients hear of that all the same), and has no way to listen without Multipath
+// TCP, which knows no MD5 (listen.go). A session that broke is tried again after five seconds. Serve has no end: a server that was replaced, after
 // a change of AS, router ID or port, leaves one idle goroutine.
 //
 // BFD (RFC 5880) is not there: GoBGP has it from v4.6 on, the Go libraries beside it are unfinished or unkept, and one
