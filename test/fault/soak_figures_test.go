@@ -26,7 +26,7 @@ type figures map[string]float64
 func (s *soak) measure(quiet time.Duration) figures {
 	s.t.Helper()
 	f := figures{}
-	memory := s.leastMemory(quiet)
+	time.Sleep(quiet)
 	set := func(name string, v float64, err error) {
 		if err != nil {
 			s.t.Errorf("%s: %v", name, err)
@@ -37,10 +37,13 @@ func (s *soak) measure(quiet time.Duration) figures {
 	var mu sync.Mutex
 	for _, n := range s.lasts {
 		looks.Go(func() {
+			rss, anonymous, errMemory := memory(n)
 			heap, errHeap := n.Heap(time.Minute)
 			least, most, err := counts(n)
 			mu.Lock()
 			defer mu.Unlock()
+			set(n.Name+" RSS kB", float64(rss>>10), errMemory)
+			set(n.Name+" anonymous kB", float64(anonymous>>10), errMemory)
 			set(n.Name+" heap kB", math.Round(heap/1024), errHeap)
 			set(n.Name+" goroutines", least[0], err)
 			set(n.Name+" goroutines, most", most[0], err)
@@ -50,8 +53,6 @@ func (s *soak) measure(quiet time.Duration) figures {
 	}
 	looks.Wait()
 	for _, n := range s.lasts {
-		set(n.Name+" RSS kB", float64(memory[n][0]>>10), nil)
-		set(n.Name+" anonymous kB", float64(memory[n][1]>>10), nil)
 		kinds := map[string]int{}
 		for _, line := range n.State() {
 			kinds[strings.Fields(line)[0]]++
@@ -103,22 +104,25 @@ func counts(n *lab.Node) (least, most [2]float64, err error) {
 	return least, most, nil
 }
 
-// leastMemory is the least that each agent has in memory within a while: RSS, and of it what is no file's.
-func (s *soak) leastMemory(d time.Duration) map[*lab.Node][2]int {
-	out := map[*lab.Node][2]int{}
-	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
-		for _, n := range s.lasts {
-			rss, anonymous, err := n.Agent().Memory()
-			if err != nil {
-				s.t.Error(err)
-			}
-			if least, seen := out[n]; seen {
-				rss, anonymous = min(rss, least[0]), min(anonymous, least[1])
-			}
-			out[n] = [2]int{rss, anonymous}
+// memory is the median of what an agent has in memory while it is asked for its metrics all the time: RSS, and of it what is
+// no file's. Its heap then goes through the runtime's cycle some ten times a second; at rest RSS is what the last cycle has
+// left, anything within 14 % without anything being done.
+func memory(n *lab.Node) (rss, anonymous int, err error) {
+	var all [2][]int
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); {
+		if _, err := n.Metric("go_memstats_heap_alloc_bytes"); err != nil {
+			return 0, 0, err
 		}
+		rss, anonymous, err := n.Agent().Memory()
+		if err != nil {
+			return 0, 0, err
+		}
+		all[0], all[1] = append(all[0], rss), append(all[1], anonymous)
 	}
-	return out
+	for i := range all {
+		slices.Sort(all[i])
+	}
+	return all[0][len(all[0])/2], all[1][len(all[1])/2], nil
 }
 
 // table shows both measurements side by side.
@@ -144,8 +148,7 @@ func table(first, last figures) string {
 
 // judge compares the end with the first third: of memory a little more is allowed, of goroutines and files what comes and goes
 // with requests to the API server, of all else what clean has found to be right. What the process has in memory beside
-// live objects follows the runtime's pace, and is looked at only after a long time. Anonymous memory, a part of RSS, is
-// for the reader: of two equal agents in one run it went up by 15 % with the one and down by 14 % with the other.
+// live objects is looked at only after a long time. Anonymous memory, a part of RSS, is for the reader.
 func (s *soak) judge(first, last figures, long bool) {
 	s.t.Helper()
 	for name, now := range last {
