@@ -38,18 +38,19 @@ func (i *instance) applyPolicy(ctx context.Context, s *Speaker, c *Config, reset
 	if text == i.policy {
 		return nil
 	}
+	i.policy = "" // in parts, until the end
 	if err := i.retract(ctx, s, c, reset); err != nil {
 		return err
 	}
 	if err := i.srv.SetPolicies(ctx, policy.request()); err != nil {
 		return fmt.Errorf("set routing policy: %w", err)
 	}
-	i.policy = text
-	unread := i.unread // what retract has marked
-	i.unread = map[netip.Addr]bool{}
-	err := i.reread(ctx, unread)
+	if err := i.reread(ctx, i.unread); err != nil { // what retract has marked
+		return err
+	}
 	clear(i.unread)
-	return err
+	i.policy = text
+	return nil
 }
 
 // announce tells GoBGP which prefixes are ours.

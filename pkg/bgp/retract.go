@@ -128,13 +128,16 @@ func (g *likes) loses(x *route) bool {
 	return g.before.carries(x.prefix) && g.was.exports(g.before, x, g.wasOwn) && !g.is.exports(g.peers[0], x, g.isOwn)
 }
 
-// reread has the policy look once more at what some peers have told.
+// reread has the policy look once more at what some peers have told, if they still are peers.
 func (i *instance) reread(ctx context.Context, tellers map[netip.Addr]bool) error {
-	for peer := range tellers {
-		if err := i.srv.ResetPeer(ctx, &api.ResetPeerRequest{Address: peer.String(), Soft: true, Direction: api.ResetPeerRequest_IN}); err != nil {
-			return fmt.Errorf("reread routes of %s: %w", peer, err)
+	for _, p := range i.have.Peers {
+		if !tellers[p.Address] {
+			continue
 		}
-		i.unread[peer] = true
+		if err := i.srv.ResetPeer(ctx, &api.ResetPeerRequest{Address: p.Address.String(), Soft: true, Direction: api.ResetPeerRequest_IN}); err != nil {
+			return fmt.Errorf("reread routes of %s: %w", p.Address, err)
+		}
+		i.unread[p.Address] = true
 	}
 	return nil
 }

@@ -101,6 +101,30 @@ func TestGlobalChange(t *testing.T) {
 	}
 }
 
+// A node gets another address, and one of its peers does not answer: the other one, to whom it is new, hears of its routes
+// without waiting for that.
+func TestAddressChange(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 11, 12)
+	at := func(n int) Config {
+		c := node(11, peer4(12, 64512), peer4(13, 64512))
+		c.RouterID, c.SyncWait = addr(v4(n)), 10*time.Minute
+		for i := range c.Peers {
+			c.Peers[i].LocalAddress = addr(v4(n))
+		}
+		return c
+	}
+	a, b := speaker(t, l.hosts[11], at(11), childEnv+"=fresh"), speaker(t, l.hosts[12], node(12, passive(peer4(11, 64512))))
+	within(t, "routes both ways", func() bool { return a.path(block4(12)).NextHop.IsValid() && b.path(block4(11)).NextHop == addr(v4(11)) })
+	l.hosts[11].Exec(t, "ip addr del "+v4(11)+"/24 dev eth0", "ip addr add "+v4(21)+"/24 dev eth0")
+	a.set(at(21))
+	b.set(node(12, passive(peer4(21, 64512))))
+	within(t, "the route by the new address", func() bool { return b.path(block4(11)).NextHop == addr(v4(21)) })
+	if a.get().Synced {
+		t.Error("in sync without having heard the other one")
+	}
+}
+
 // The new port is taken: what was learned by the old one is not kept for ever.
 func TestPortTaken(t *testing.T) {
 	t.Parallel()

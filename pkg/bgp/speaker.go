@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -158,9 +159,12 @@ func global(c *Config) string {
 }
 
 // restart starts a server, after it has ended the one before. What that had learned is kept until it is learned again, here
-// and by peers.
+// and by peers. To peers who know us by another address now we are new: they have kept nothing.
 func (s *Speaker) restart(ctx context.Context, c *Config) error {
 	if old := s.inst; old != nil {
+		s.fresh = !slices.ContainsFunc(old.have.Peers, func(p Peer) bool {
+			return slices.ContainsFunc(c.Peers, func(q Peer) bool { return q.Address == p.Address && q.LocalAddress == p.LocalAddress })
+		})
 		old.stop()
 		for _, p := range old.have.Peers {
 			s.rib.hold(p.Address, time.Now().Add(c.RestartTime))
