@@ -63,7 +63,7 @@ func start(ctx context.Context, s *Speaker, c *Config) (*instance, error) {
 		i.close(ctx)
 		return nil, err
 	}
-	if err := srv.WatchEvent(watch, events, s.event(i)); err != nil {
+	if err := srv.WatchEvent(watch, events, s.event(ctx, i)); err != nil {
 		i.close(ctx)
 		return nil, fmt.Errorf("watch GoBGP: %w", err)
 	}

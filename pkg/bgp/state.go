@@ -106,7 +106,7 @@ var events = &api.WatchEventRequest{Peer: &api.WatchEventRequest_Peer{}, Table: 
 }}}
 
 // event returns what takes in the events of an instance.
-func (s *Speaker) event(i *instance) func(*api.WatchEventResponse) {
+func (s *Speaker) event(ctx context.Context, i *instance) func(*api.WatchEventResponse) {
 	up := map[netip.Addr]bool{}
 	return func(e *api.WatchEventResponse) {
 		i.mu.Lock()
@@ -116,7 +116,7 @@ func (s *Speaker) event(i *instance) func(*api.WatchEventResponse) {
 		}
 		if peer := e.GetPeer().GetPeer(); peer != nil {
 			if addr, err := netip.ParseAddr(peer.State.GetNeighborAddress()); err == nil {
-				s.session(i, up, addr, peer.State.SessionState == api.PeerState_ESTABLISHED)
+				s.session(ctx, i, up, addr, peer.State.SessionState == api.PeerState_ESTABLISHED)
 			}
 		}
 		paths := e.GetTable().GetPaths()
@@ -139,10 +139,10 @@ func (s *Speaker) event(i *instance) func(*api.WatchEventResponse) {
 }
 
 // session takes in that a session is up or not. A person sees it once per change.
-func (s *Speaker) session(i *instance, up map[netip.Addr]bool, addr netip.Addr, now bool) {
+func (s *Speaker) session(ctx context.Context, i *instance, up map[netip.Addr]bool, addr netip.Addr, now bool) {
 	if up[addr] && !now {
 		// GoBGP keeps them as well, but it drops them early when a connection to the peer breaks before the session is up.
-		if d := i.keeps(addr); d > 0 {
+		if d := i.keeps(ctx, addr); d > 0 {
 			s.rib.hold(addr, time.Now().Add(d))
 			s.loop.Kick() // which sees to their end
 		}
@@ -163,8 +163,8 @@ func (s *Speaker) session(i *instance, up map[netip.Addr]bool, addr netip.Addr, 
 }
 
 // keeps is how long a peer whose session has ended wants its routes kept; 0: not at all.
-func (i *instance) keeps(peer netip.Addr) (d time.Duration) {
-	_ = i.srv.ListPeer(context.Background(), &api.ListPeerRequest{Address: peer.String()}, func(p *api.Peer) {
+func (i *instance) keeps(ctx context.Context, peer netip.Addr) (d time.Duration) {
+	_ = i.srv.ListPeer(ctx, &api.ListPeerRequest{Address: peer.String()}, func(p *api.Peer) {
 		if p.GracefulRestart.PeerRestarting {
 			d = time.Duration(p.GracefulRestart.PeerRestartTime) * time.Second
 		}
