@@ -8,7 +8,6 @@ import (
 
 	"github.com/margay-net/margay/pkg/model"
 	"github.com/margay-net/margay/pkg/netlink"
-	"github.com/margay-net/margay/pkg/topology"
 )
 
 // lentPatience is how long a plan waits for the kernel to have the routes to addresses that other nodes borrowed.
@@ -71,12 +70,12 @@ func lentOf(node string, blocks []model.Block, routes []model.Route) (out lent) 
 	return out
 }
 
-// hasRoutes says whether the kernel has these routes between nodes, and the entries that those by tunnel need.
+// hasRoutes says whether the kernel has these routes between nodes. One by tunnel was written after the entries it needs.
 func (p *plane) hasRoutes(want []model.Route) bool {
 	if len(want) == 0 {
 		return true
 	}
-	have, known := map[netip.Prefix]netip.Addr{}, map[netip.Addr]bool{}
+	have := map[netip.Prefix]netip.Addr{}
 	for _, family := range netlink.Families {
 		routes, err := p.look.Routes(family, model.ProtoMargay)
 		if err != nil {
@@ -90,32 +89,6 @@ func (p *plane) hasRoutes(want []model.Route) bool {
 		if have[r.Dst] != r.Via {
 			return false
 		}
-		if r.OnLink && r.Dev != topology.IPIP4 && !known[r.Via] && !p.hasPeer(r.Dev, r.Via) {
-			return false
-		}
-		known[r.Via] = true
 	}
 	return true
-}
-
-// hasPeer says whether a tunnel device has the neighbour and the forwarding entry of a next hop.
-func (p *plane) hasPeer(dev string, via netip.Addr) bool {
-	index, _ := p.look.Index(dev)
-	if index == 0 {
-		return false
-	}
-	var mac model.MAC
-	for _, family := range netlink.Families {
-		neighs, err := p.look.Neighs(family, index)
-		if err != nil {
-			return false
-		}
-		for _, n := range neighs {
-			if n.IP == via {
-				mac = model.MAC(n.MAC)
-			}
-		}
-	}
-	fdb, err := p.look.FDB(index)
-	return err == nil && mac != (model.MAC{}) && slices.ContainsFunc(fdb, func(n netlink.Neigh) bool { return model.MAC(n.MAC) == mac })
 }

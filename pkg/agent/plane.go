@@ -54,6 +54,8 @@ func newPlane(procSys string, log *slog.Logger, m *metrics) (*plane, error) {
 	p.links = link.New(p.conns[0], procSys, log, m.hooks("links"))
 	p.routes = route.New(p.conns[1], log, m.hooks("routes"))
 	p.neighs = neigh.New(p.conns[2], log, m.hooks("neighbours"))
+	p.routes.Follow(p.neighs.Reaches, p.neighs.Kick)
+	p.neighs.Follow(p.routes.Written, p.routes.Kick)
 	p.nft = nft.New(p.look, log, m.hooks("nftables"))
 	p.tables = iptables.New(p.look, log, m.hooks("iptables"))
 	p.nat = iptables.NewSwitch(p.nft, p.tables)
@@ -101,13 +103,13 @@ func (p *plane) set(w topology.Wanted, bgp *learned, families link.Families, par
 	if w.IPIP != nil {
 		p.links.SetIPIP(w.IPIP)
 	}
-	p.neighs.SetNeighs(w.Neighs)
-	p.neighs.SetFDB(w.FDB)
 	if bgp != nil {
 		p.routes.Set(w.Routes, bgp.routes, bgp.complete)
 	} else {
 		p.routes.SetCluster(w.Routes)
 	}
+	p.neighs.SetNeighs(w.Neighs) // after the routes: what these need no more goes when they are written
+	p.neighs.SetFDB(w.FDB)
 	if w.IPIP == nil {
 		p.links.SetIPIP(nil) // after the routes that used it
 	}

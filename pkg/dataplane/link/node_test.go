@@ -7,13 +7,17 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/margay-net/margay/pkg/dataplane/link"
 	"github.com/margay-net/margay/pkg/dataplane/neigh"
 	"github.com/margay-net/margay/pkg/dataplane/route"
 	"github.com/margay-net/margay/pkg/model"
+	"github.com/margay-net/margay/pkg/netlink"
 	"github.com/margay-net/margay/pkg/netlink/nstest"
 	"github.com/margay-net/margay/pkg/reconcile"
 	"github.com/margay-net/margay/pkg/topology"
@@ -56,25 +60,30 @@ func newCluster(t *testing.T) *cluster {
 	return c
 }
 
-// run runs node i's data plane as the agent does.
-func (c *cluster) run(t *testing.T, i int) {
+// run runs node i's data plane as the agent does. set has it follow the topology anew.
+func (c *cluster) run(t *testing.T, i int) (set func()) {
 	n := c.nodes[i]
 	log := slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", i+1)
 	links, routes, neighs := link.New(n.Conn(t), "/proc/sys", log, reconcile.Hooks{}), route.New(n.Conn(t), log, reconcile.Hooks{}), neigh.New(n.Conn(t), log, reconcile.Hooks{})
+	routes.Follow(neighs.Reaches, neighs.Kick)
+	neighs.Follow(routes.Written, routes.Kick)
 	for _, run := range []func(context.Context) error{links.Run, routes.Run, neighs.Run} {
 		nstest.Go(t, run)
 	}
-	in := c.in
-	in.Self = fmt.Sprint("node-", i+1)
-	w := topology.Build(in)
+	set = func() {
+		in := c.in
+		in.Self = fmt.Sprint("node-", i+1)
+		w := topology.Build(in)
+		links.SetVXLAN(w.VXLAN)
+		routes.SetCluster(w.Routes)
+		neighs.SetNeighs(w.Neighs)
+		neighs.SetFDB(w.FDB)
+	}
 	both := link.Families{V4: true, V6: true}
 	links.SetForwarding(both)
-	links.SetVXLAN(w.VXLAN)
-	neighs.SetNeighs(w.Neighs)
-	neighs.SetFDB(w.FDB)
 	links.SetEndpoints(nil)
 	routes.SetEndpoints(nil)
-	routes.SetCluster(w.Routes)
+	set()
 	if err := links.PutEndpoint(t.Context(), link.Endpoint{Dev: "cali1", Families: both}); err != nil {
 		t.Error(err)
 	}
@@ -86,6 +95,7 @@ func (c *cluster) run(t *testing.T, i int) {
 	if err := routes.PutEndpoint(t.Context(), pods); err != nil {
 		t.Error(err)
 	}
+	return set
 }
 
 func (c *cluster) reach(six bool) bool {
@@ -116,5 +126,66 @@ func TestPodsReachEachOther(t *testing.T) {
 			c.nodes[0].Exec(t, line)
 		}
 		t.Logf("%s: %s", lines, nstest.Within(t, time.Second, lines, both))
+	}
+}
+
+// A route by tunnel comes after the neighbour and forwarding entry of its next hop, and they go after it: no packet meets a
+// tunnel that knows no way.
+func TestTunnelRoutesHaveNeighbours(t *testing.T) {
+	nstest.Root(t)
+	c := newCluster(t)
+	n := c.nodes[0]
+	var mu sync.Mutex
+	vias, neighs, fdb := map[netip.Prefix]netip.Addr{}, map[netip.Addr]netlink.MAC{}, map[netlink.MAC]bool{}
+	var bad []string
+	n.Monitor(t, func(e netlink.Event) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		switch e.Type {
+		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+			if r, ok := e.Route(); ok && r.OnLink && !e.Deleted() {
+				vias[r.Dst] = r.Gw
+			} else {
+				delete(vias, r.Dst)
+			}
+		case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+			switch m, _ := e.Neigh(); {
+			case m.FDB:
+				fdb[m.MAC] = !e.Deleted()
+			case e.Deleted():
+				delete(neighs, m.IP)
+			case m.State&unix.NUD_PERMANENT != 0:
+				neighs[m.IP] = m.MAC
+			}
+		}
+		for dst, via := range vias {
+			if !fdb[neighs[via]] {
+				bad = append(bad, fmt.Sprintf("%s via %s: event %d, neighbours %v", dst, via, e.Type, neighs))
+			}
+		}
+		return true
+	}, netlink.GroupRoute4, netlink.GroupRoute6, netlink.GroupNeigh)
+	routes := func(tunnels bool) func() bool {
+		return func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(vias) == 2 == tunnels && len(vias) == len(neighs)
+		}
+	}
+	set := c.run(t, 0)
+	nstest.Within(t, 3*time.Second, "there are routes by tunnel", routes(true))
+	for range 50 {
+		for _, mode := range []model.Encap{model.EncapNever, model.EncapAlways} {
+			for i := range c.in.Pools {
+				c.in.Pools[i].VXLAN = mode
+			}
+			set()
+			nstest.Within(t, time.Second, fmt.Sprintf("routes have mode %s", mode), routes(mode == model.EncapAlways))
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(bad) > 0 {
+		t.Errorf("%d times a route's next hop was not known; first: %s", len(bad), bad[0])
 	}
 }

@@ -6,7 +6,8 @@
 // which a restarted agent knows them. Excepted are what the kernel keeps for itself (multicast and NOARP neighbours, the
 // all-zero forwarding entry) and unanswered questions (incomplete and failed neighbours). A right entry is never written
 // again, a changed one is replaced in one step. Nothing is written or removed on a device before both SetNeighs and
-// SetFDB were called, and never anything on another device.
+// SetFDB were called, and never anything on another device. With Follow entries come before the routes that need them, and
+// go after them.
 //
 // The kernel's own ways that this package has to know: a device that goes down or changes its MAC loses its neighbours,
 // permanent ones too, but keeps its forwarding entries; a forwarding entry can have several destinations, a replace

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,6 +54,11 @@ type Table struct {
 	fdb         []model.FDB
 	neighsKnown bool
 	fdbKnown    bool
+	fdbOf       map[key]key // the forwarding entry of each wanted neighbour
+	asked       bool        // Reaches has said no since the last Apply
+
+	written func() bool // see Follow
+	reached func()
 }
 
 // New returns a table that does nothing yet. The Conn must be this table's own.
@@ -60,6 +66,29 @@ func New(c *netlink.Conn, log *slog.Logger, hooks reconcile.Hooks) *Table {
 	t := &Table{conn: c, devs: c.Devices(), entries: reconcile.NewTracker[key, value]()}
 	t.loop = reconcile.NewLoop(t, log.With("subsystem", "neigh"), hooks)
 	return t
+}
+
+// Follow has entries go after the routes that needed them: none is removed while written says no, until Kick. reached is
+// called when Reaches may say yes where it has said no. Call it before Run.
+func (t *Table) Follow(written func() bool, reached func()) { t.written, t.reached = written, reached }
+
+// Kick has what was not removed yet looked at again soon.
+func (t *Table) Kick() { t.loop.Kick() }
+
+// Reaches says whether a device with this index can send to a neighbour: one of ours, when both its entries are there.
+func (t *Table) Reaches(dev string, index int, ip netip.Addr) bool {
+	if !slices.Contains(devices[:], dev) {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	neigh := key{index: index, ip: ip}
+	fdb, wanted := t.fdbOf[neigh]
+	if !wanted || t.entries.IsDirty(neigh) || t.entries.IsDirty(fdb) {
+		t.asked = true
+		return false
+	}
+	return true
 }
 
 // SetNeighs says which neighbours there should be. The latest call counts. Entries for other devices than our VXLAN
@@ -103,14 +132,21 @@ func (t *Table) refresh() {
 		index[dev] = t.devs.Index(dev)
 	}
 	want := make(map[key]value, len(t.neighs)+len(t.fdb))
-	for _, n := range t.neighs {
-		if i := index[n.Dev]; i != 0 {
-			want[key{index: i, ip: n.IP}] = value{mac: netlink.MAC(n.MAC), permanent: true}
-		}
-	}
+	by := make(map[key]key, len(t.fdb)) // forwarding entries by device and MAC
 	for _, f := range t.fdb {
 		if i := index[f.Dev]; i != 0 {
-			want[key{index: i, fdb: true, mac: netlink.MAC(f.MAC), ip: f.Dst}] = value{permanent: true}
+			k := key{index: i, fdb: true, mac: netlink.MAC(f.MAC), ip: f.Dst}
+			want[k], by[key{index: i, mac: k.mac}] = value{permanent: true}, k
+		}
+	}
+	t.fdbOf = make(map[key]key, len(t.neighs))
+	for _, n := range t.neighs {
+		if i := index[n.Dev]; i != 0 {
+			k, mac := key{index: i, ip: n.IP}, netlink.MAC(n.MAC)
+			want[k] = value{mac: mac, permanent: true}
+			if fdb, ok := by[key{index: i, mac: mac}]; ok {
+				t.fdbOf[k] = fdb
+			}
 		}
 	}
 	t.entries.WantOnly(want)
@@ -183,6 +219,9 @@ func (t *Table) Apply(ctx context.Context) error {
 	}
 	put, remove := t.entries.Dirty(compareKeys)
 	t.mu.Unlock()
+	if t.written != nil && !t.written() {
+		remove = nil
+	}
 	var failed reconcile.Failures
 	for _, k := range append(put, remove...) {
 		if ctx.Err() != nil {
@@ -190,6 +229,12 @@ func (t *Table) Apply(ctx context.Context) error {
 		}
 		failed.Add(t.mend(k))
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.asked && t.reached != nil {
+		t.reached()
+	}
+	t.asked = false
 	return failed.Err()
 }
 

@@ -5,7 +5,8 @@
 // It promises that what is wanted is in the kernel: at once after PutEndpoint has returned, soon after SetCluster and
 // SetLearned, and again within a second when somebody deletes or changes it. A changed route is replaced in one step, so
 // that no packet falls in between; a right route is never written again. Before SetCluster was called nothing is written
-// but what PutEndpoint asks for, and before SetEndpoints was called too nothing is removed.
+// but what PutEndpoint asks for, and before SetEndpoints was called too nothing is removed. With Follow a route by tunnel
+// waits for its next hop's neighbour and forwarding entry, and the one before stays as long.
 //
 // It never touches other tables, nor routes of other protocols for other destinations. A destination that pods or the cluster
 // want is ours whatever the protocol that somebody else put there with the same metric. Not so one that was learned: our

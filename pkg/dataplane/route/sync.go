@@ -97,7 +97,7 @@ func (t *Table) Apply(ctx context.Context) error {
 	put, remove := t.routes.Dirty(compareKeys)
 	surplus := t.surplus
 	t.surplus = nil
-	sweep, complete := t.podsKnown, t.complete
+	sweep, complete, wishes := t.podsKnown, t.complete, t.wishes
 	t.mu.Unlock()
 
 	var failed reconcile.Failures
@@ -121,6 +121,12 @@ func (t *Table) Apply(ctx context.Context) error {
 			failed.Add(t.conn.DeleteRoute(r))
 		}
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.tried != wishes && t.written != nil {
+		t.written()
+	}
+	t.tried = wishes
 	return failed.Err()
 }
 

@@ -60,6 +60,10 @@ type Table struct {
 	podsKnown        bool
 	listed           bool // the kernel was listed since the last wanted route that a listing must look for
 	surplus          []netlink.Route
+	wishes, tried    int // changes of cluster and learned, and how many of them Apply has got through
+
+	reaches func(dev string, index int, via netip.Addr) bool // see Follow
+	written func()
 }
 
 // New returns a table that does nothing yet. The Conn must be this table's own.
@@ -70,6 +74,23 @@ func New(c *netlink.Conn, log *slog.Logger, hooks reconcile.Hooks) *Table {
 	}
 	t.loop = reconcile.NewLoop(t, t.log, hooks)
 	return t
+}
+
+// Follow has routes by tunnel come after their neighbours, and these go after the routes: an on-link route is not written
+// while reaches says that its device can't send to its next hop, until Kick; written is called when Written may have become
+// true. Call it before Run.
+func (t *Table) Follow(reaches func(dev string, index int, via netip.Addr) bool, written func()) {
+	t.reaches, t.written = reaches, written
+}
+
+// Kick has what could not be written tried again soon.
+func (t *Table) Kick() { t.loop.Kick() }
+
+// Written says whether all routes that were set last have been tried: what only the ones before needed may go.
+func (t *Table) Written() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.tried == t.wishes
 }
 
 // SetCluster says which routes there should be besides the pods' ones. The first call means that the datastore is in
@@ -100,11 +121,13 @@ func (t *Table) set(s *source, next source) {
 	*s = next
 	for dst := range last.routes {
 		if _, ok := next.routes[dst]; !ok {
+			t.wishes++
 			t.refresh(dst)
 		}
 	}
 	for dst, r := range next.routes {
 		if old, ok := last.routes[dst]; !ok || old != r {
+			t.wishes++
 			t.refresh(dst)
 			t.listed = t.listed && (r.Proto == model.ProtoMargay || r.Proto == model.ProtoBIRD)
 		}

@@ -76,6 +76,9 @@ func (t *Table) put(k key) error {
 	if !ok || !t.routes.IsDirty(k) || want.Type == unix.RTN_UNICAST && want.OIF == 0 {
 		return nil
 	}
+	if dev, _ := t.devs.Name(want.OIF); want.OnLink && t.reaches != nil && !t.reaches(dev, want.OIF, want.Gw) {
+		return nil
+	}
 	if want.Proto == model.ProtoBIRD {
 		return t.putLearned(k, want)
 	}
