@@ -3,10 +3,13 @@ package ipam_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/margay-net/margay/pkg/ipam"
+	"github.com/margay-net/margay/pkg/ipam/block"
 	"github.com/margay-net/margay/pkg/model"
 )
 
@@ -41,5 +44,30 @@ func TestKeep(t *testing.T) {
 	n.alloc.Unkeep(brought)
 	if ep := n.must("last"); ep.Addrs[0] != addr {
 		t.Errorf("got %v, want what is free again", ep.Addrs)
+	}
+}
+
+// TestLongestFreeFirst: what is released together is given again in the order in which it was released.
+func TestLongestFreeFirst(t *testing.T) {
+	_, config, client := server(t)
+	makePool(t, client, "one", "10.50.0.0/26", 26)
+	n := newNode(t, "node1", config)
+	var pods []model.Endpoint
+	for i := range 20 {
+		pods = append(pods, n.must(fmt.Sprint(i)))
+	}
+	settle(t, n)
+	var order []int
+	for _, i := range rand.Perm(len(pods)) {
+		n.del(pods[i])
+		order = append(order, block.OrdinalOf(netip.MustParsePrefix("10.50.0.0/26"), pods[i].Addrs[0]))
+	}
+	settle(t, n)
+	b, err := client.GetBlock(t.Context(), "10-50-0-0-26")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if free := b.Spec.Unallocated; !slices.Equal(free[len(free)-len(order):], order) {
+		t.Errorf("released %v; the block's free addresses are %v", order, free)
 	}
 }

@@ -111,6 +111,8 @@ func (a *Allocator) Settle(ctx context.Context) error {
 func (a *Allocator) settle(ctx context.Context) error {
 	work := a.gather()
 	errs := a.dropHandles(ctx, &work)
+	// The first to go is the first to be given again.
+	slices.SortFunc(work.give, func(x, y released) int { return x.ended.Compare(y.ended) })
 	var failed []netip.Prefix
 	for cidr := range work.cidr {
 		if err := a.settleBlock(ctx, cidr, work); err != nil {
